@@ -1,0 +1,125 @@
+"""The shapes a method can take: an `Objective` that is trained with, a `Pipeline` over data, a `Probe` that measures.
+
+A method's file holds what is new in its paper and nothing else. The loop, the data, the teacher and the clock belong to
+the engine; a method does no input or output, prints nothing, moves nothing between devices and talks to no other
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from stillroom.signals import Batch, Needs, Reduced, Signals, Unit
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from stillroom.views.base import View
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands. ``number`` counts optimiser steps from 0; ``total`` is how many there will be."""
+
+    number: int
+    total: int
+
+    @property
+    def progress(self) -> float:
+        """In [0, 1]: 0 at the first step, 1 at the last."""
+        return self.number / max(self.total - 1, 1)
+
+
+class Objective(nn.Module):
+    """A method that trains a student. Every hook but `parts` is optional.
+
+    Attributes:
+        needs: the signals to compute. May be set anew in `setup`, when it depends on the models' depth.
+        units: part name -> what its count counts: ``token``, ``row`` and ``pair`` are those of the batch, known before
+            the forward pass (`Batch.counts`); ``batch`` is for a loss defined on a whole batch; ``own`` for a count
+            that is known only afterwards (then gradients can't be accumulated over micro-batches, and the loop says
+            so).
+        across_rows: the value of one row's loss depends on the other rows of its batch (contrastive and relational
+            losses), so that splitting a batch changes it by design.
+        weights: part name -> factor in the total; a part that is not named counts once.
+        reads: the row formats that it can learn from; empty for all that the kind of model reads. Rows of other
+            formats are left out, and said.
+        same_tokenizer: teacher and student must share token ids.
+        changes_student: `setup` gives the student other parts (a projection layer that is exported with it, fewer
+            layers).
+        live_teacher: the teacher must be asked as training goes on (about answers just written, or for whole logits);
+            no cache will do.
+    """
+
+    needs: Needs = Needs()
+    units: ClassVar[dict[str, Unit]] = {}
+    across_rows: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+    same_tokenizer: ClassVar[bool] = False
+    live_teacher: ClassVar[bool] = False
+    changes_student: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: dict[str, float] = {}
+
+    def setup(self, student: nn.Module, teacher: nn.Module | None, sample: Batch, view: View) -> None:
+        """Make what depends on the models: projectors, masks, surgery. Called once, before the optimiser exists.
+
+        Parameters made here are trained and checkpointed, and absent from the exported student. ``sample`` is a small
+        batch of real rows, for shapes (``sample.emitted`` is what the teacher emits on it); ``view`` runs a model on
+        it (``view.emit(model, inputs, needs)``).
+        """
+
+    def look(self, labelled: Iterator[tuple[Batch, Signals]]) -> None:
+        """See the teacher's signals on the training rows before training, to fit what depends on them.
+
+        Called after `setup` where a method overrides it. Take as many batches as are needed; they come in the order of
+        the rows, of all processes alike. What is fitted belongs into buffers.
+        """
+
+    def prepare(self, batch: Batch, step: Step, student: nn.Module, view: View) -> Batch:
+        """Change the batch before anything is computed on it: rollouts, corruption, selection. Without gradient."""
+        return batch
+
+    def parts(self, student: Signals, teacher: Signals | None, batch: Batch, step: Step) -> dict[str, Reduced]:
+        """The loss, part by part, each as (sum, count)."""
+        raise NotImplementedError
+
+    def after_step(self, step: Step, losses: dict[str, float]) -> None:
+        """After the optimiser step: moving averages, schedules. ``losses`` are the means of the step's parts."""
+
+    def finish(self, student: nn.Module) -> None:
+        """After training: merge, prune for good, remove."""
+
+    def log(self) -> dict[str, float]:
+        """Numbers worth a curve beside the losses (an adaptive weight, a temperature)."""
+        return {}
+
+
+class Pipeline:
+    """A method that makes data, from `Dataset` to `Dataset`. Every dropped row is counted with its reason."""
+
+    def run(self, dataset: Dataset) -> Dataset:
+        """The new data set."""
+        raise NotImplementedError
+
+
+class Probe:
+    """A method that measures, in scikit-learn's shape."""
+
+    def fit(self, features: Any, targets: Any) -> Probe:
+        """Learn from features [rows, width] and targets [rows]; returns itself."""
+        raise NotImplementedError
+
+    def predict(self, features: Any) -> Any:
+        """One prediction a row."""
+        raise NotImplementedError
+
+    def score(self, features: Any, targets: Any) -> float:
+        """The probe's own measure of agreement; higher is better."""
+        raise NotImplementedError

@@ -1,0 +1,216 @@
+"""What a model emits on a batch, what a method needs of it, and how a loss is handed back.
+
+A method never sees a model. It declares what it ``Needs``, is given one `Signals` of the student and one of the
+teacher, and returns `Reduced` parts. Whether the teacher's signals come from a live model, a cache on disk, several
+teachers or a remote endpoint cannot be told from here.
+
+Shapes: ``B`` rows, ``T`` tokens, ``V`` vocabulary, ``K`` kept ids, ``H`` width, ``D`` embedding width, ``N``
+candidates, ``C`` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Unit = Literal["token", "row", "pair", "batch", "own"]
+
+
+class Reduced(NamedTuple):
+    """A loss before division: the sum over all that counted, and how many that were.
+
+    Only the training loop divides, by the count of the whole optimiser step over all micro-batches and processes, so
+    that no loss can depend on how a batch was split. ``sum`` is a scalar with gradient, ``count`` a scalar without.
+    """
+
+    sum: Tensor
+    count: Tensor  # type: ignore[assignment]  # the field's word, though tuples have a method of that name
+
+    @property
+    def mean(self) -> Tensor:
+        """Sum over count, and an exact differentiable 0 where nothing counted."""
+        return self.sum / self.count.clamp(min=1)
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Reduced:
+    """Sum ``values`` where ``mask`` is true; nothing outside the mask, not even a NaN, reaches value or gradient.
+
+    Values that were computed from masked input should be made harmless *before* the exp or log that made them; this is
+    the last guard, not the first.
+    """
+    if values.shape != mask.shape:
+        raise ValueError(f"values have shape {tuple(values.shape)} and the mask {tuple(mask.shape)}; they must agree")
+    mask = mask.bool()
+    return Reduced(values.masked_fill(~mask, 0.0).sum(), mask.sum())
+
+
+class TopK(NamedTuple):
+    """The kept part of a next-token distribution.
+
+    ids [B, T, K] int64; log_probs [B, T, K], of the *whole* distribution (not renormalised); tail [B, T], the
+    probability mass of all ids that were not kept, in [0, 1].
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+    tail: Tensor
+
+
+@dataclass(kw_only=True)
+class Signals:
+    """What one model emitted on one batch. Only what was asked for is set; the rest is None or empty.
+
+    logits: [B, T, V] for token models, [B, C] for classifiers.
+    topk: the kept part of the next-token distribution, where the teacher gives no full logits.
+    hidden: layer number -> [B, T, H]; 0 is the output of the embeddings.
+    attentions: layer number -> [B, heads, T, T].
+    embedding: [B, D], as the model's user gets it (after pooling and normalisation).
+    scores: [B, N], one number per candidate.
+    text: one string per row.
+    taps: name of a submodule -> its output.
+    mask: [B, T] bool, real tokens (not padding) of the view that this model saw; None for images.
+    """
+
+    logits: Tensor | None = None
+    topk: TopK | None = None
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    attentions: dict[int, Tensor] = field(default_factory=dict)
+    embedding: Tensor | None = None
+    scores: Tensor | None = None
+    text: list[str] | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    mask: Tensor | None = None
+
+    def map(self, change: Any) -> Signals:
+        """A copy with ``change`` applied to every tensor (a device move, a detach, a cast)."""
+
+        def walk(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, TopK):
+                return TopK(*(change(part) for part in value))
+            if isinstance(value, dict):
+                return {name: walk(part) for name, part in value.items()}
+            return value
+
+        return Signals(**{item.name: walk(getattr(self, item.name)) for item in fields(self)})
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The signals that a method asks for, by name; only these are computed.
+
+    Names: ``logits``, ``embedding``, ``scores``, ``text``, ``hidden:N`` and ``attentions:N`` (layer N; negative counts
+    from the last; ``hidden:all``), ``tap:NAME`` (the output of the submodule called NAME).
+    """
+
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        plain = {"logits", "embedding", "scores", "text"}
+        for need in (*self.student, *self.teacher):
+            kind, _, argument = need.partition(":")
+            if need in plain or (kind == "tap" and argument):
+                continue
+            if kind in ("hidden", "attentions") and (argument == "all" or argument.lstrip("-").isdigit()):
+                continue
+            raise ValueError(
+                f"unknown need {need!r}; use one of {', '.join(sorted(plain))}, hidden:N, attentions:N, tap:NAME"
+            )
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Some rows, ready for a model.
+
+    ids: one stable name per row, the key of every cache.
+    student: keyword arguments of the student's forward.
+    teacher: those of the teacher's, where its view of the rows differs; None where it is the same.
+    teacher_mask: `mask` in the teacher's positions, where its view differs. The n-th true place of a row in one mask is
+        the n-th in the other: the same token seen after another prompt.
+    mask: what is trained. [B, T] bool for token tasks, aligned with the logits (True at t where the token *predicted*
+        at t is trained); [B] bool, real rows, for everything else. Made from lengths and roles, never from token ids.
+    labels: token tasks [B, T], already shifted: ``labels[b, t]`` is the token that ``logits[b, t]`` predicts. Others
+        [B].
+    columns: whatever else the rows carried, one list or tensor a column.
+    emitted: what the teacher emits on these rows, where it was asked already (on the sample that a method's `setup`
+        sees).
+    """
+
+    ids: list[str]
+    student: dict[str, Tensor]
+    mask: Tensor
+    teacher: dict[str, Tensor] | None = None
+    teacher_mask: Tensor | None = None
+    labels: Tensor | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+    emitted: Signals | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def counts(self) -> dict[str, Tensor]:
+        """How many tokens, rows, pairs and batches this is: what losses are divided by, known before any forward pass.
+
+        Pairs are those of an anchor and its positive (``columns["pairs"]``), or of the relevant candidate and another
+        one (``columns["candidates"]``); there are none in other batches.
+        """
+        rows = self.mask.reshape(len(self), -1).any(-1) if len(self) else self.mask.new_zeros(0)
+        pairs = torch.zeros_like(rows.sum())
+        if "pairs" in self.columns:
+            pairs = rows[self.columns["pairs"]].all(-1).sum()
+        elif "candidates" in self.columns:
+            candidates = self.columns["candidates"]
+            pairs = (candidates[:, 1:] & candidates[:, :1] & rows[:, None]).sum()
+        return {"token": self.mask.sum(), "row": rows.sum(), "pair": pairs, "batch": torch.ones_like(rows.sum())}
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, Mapping):
+                return {name: move(part) for name, part in value.items()}
+            return value.map(move) if isinstance(value, Signals) else value
+
+        return replace(self, **{item.name: move(getattr(self, item.name)) for item in fields(self)})
+
+
+@contextmanager
+def record(model: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of the named submodules during one forward pass.
+
+    Names are those of ``model.named_modules()``; a wrapper's ``module.`` prefix is ignored on both sides, so the same
+    name works before and after a model is wrapped for several processes. A name that does not exist is refused with
+    the nearest one that does. A submodule that returns a tuple gives its first tensor.
+    """
+    taps: dict[str, Tensor] = {}
+    modules = {name.removeprefix("module."): module for name, module in model.named_modules()}
+    handles = []
+
+    def keep(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            taps[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    try:
+        for name in names:
+            module = modules.get(name.removeprefix("module."))
+            if module is None:
+                from difflib import get_close_matches
+
+                near = get_close_matches(name, modules, n=1, cutoff=0.0)
+                raise ValueError(f"the model has no part called {name!r}; the nearest is {near[0] if near else None!r}")
+            handles.append(module.register_forward_hook(keep(name)))
+        yield taps
+    finally:
+        for handle in handles:
+            handle.remove()

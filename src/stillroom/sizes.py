@@ -1,0 +1,114 @@
+"""What a model weighs, and what training it takes, from its configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from stillroom.errors import UserError
+from stillroom.method import Objective
+from stillroom.recipe import Cut, Recipe
+from stillroom.students.open import from_config
+from stillroom.students.truncate import find_layers
+from stillroom.views.causal_lm import CausalLM
+from stillroom.views.load import view_class
+from stillroom.views.locate import locate
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's numbers, from its configuration: 0 for what it does not have."""
+
+    parameters: int
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    classes: int
+
+
+def config_of(name: str | None, revision: str | None = None) -> Any:
+    """The configuration of a saved model, its weights left where they are."""
+    from transformers import AutoConfig
+
+    assert name is not None
+    return AutoConfig.from_pretrained(locate(name, revision=revision, weights=False))
+
+
+def config_size(config: Any, kind: str) -> Size:
+    """The numbers of the model that a configuration describes."""
+    text = config.get_text_config()
+    return Size(
+        parameters=_parameters(_without_weights(config, kind)),
+        layers=int(getattr(text, "num_hidden_layers", 0) or 0),
+        width=int(getattr(text, "hidden_size", 0) or 0),
+        heads=int(getattr(text, "num_attention_heads", 0) or 0),
+        vocabulary=int(getattr(text, "vocab_size", 0) or 0),
+        classes=int(getattr(config, "num_labels", 0) or 0),
+    )
+
+
+def _without_weights(config: Any, kind: str) -> Any:
+    """The model that a configuration describes, its shapes alone."""
+    with torch.device("meta"):
+        return from_config(config, kind)
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    """How many numbers are learnt; a tensor that is used twice (tied) counts once."""
+    return sum({id(p): p.numel() for p in module.parameters()}.values())
+
+
+def cut_size(config: Any, kind: str, cut: Cut) -> Size:
+    """A model's numbers after the cut."""
+    model, whole = _without_weights(config, kind), config_size(config, kind)
+    parameters, layers = whole.parameters, whole.layers
+    if cut.layers is not None:
+        blocks = find_layers(model)[1]
+        if outside := [number for number in cut.layers if not -len(blocks) <= number < len(blocks)]:
+            raise UserError(f"student.cut.layers names {outside[0]}, and the model has layers 0 to {len(blocks) - 1}")
+        kept = {number % len(blocks) for number in cut.layers}
+        parameters -= sum(_parameters(block) for number, block in enumerate(blocks) if number not in kept)
+        layers = len(kept)
+    vocabulary = min(cut.vocabulary or whole.vocabulary, whole.vocabulary)
+    tables = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer}
+    parameters -= len(tables) * (whole.vocabulary - vocabulary) * whole.width
+    if cut.embedding_size is not None:  # a table of that width and a projection in place of the whole table
+        parameters += (vocabulary + whole.width) * cut.embedding_size + whole.width - vocabulary * whole.width
+    return replace(whole, parameters=parameters, layers=layers, vocabulary=vocabulary)
+
+
+def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size], longest: int) -> dict[str, int]:
+    """Bytes at the peak of a step, by term, with the longest row in every place of the micro-batch.
+
+    Activations are counted after Korthikanti et al. 2022 ("Reducing Activation Recomputation", equation 2): 34 T H + 5
+    a T^2 bytes a layer and row in half precision, twice that in float32.
+    """
+    train = recipe.train
+    rows = train.micro_batch or train.batch_size
+    width = 2 if train.precision in ("bf16", "fp16") else 4
+    states = {"adamw": 2, "adam": 2, "sgd": 1}[train.optimizer]
+    weights = student.parameters * BYTES[recipe.student.dtype]
+    a_row = student.layers * (34 * longest * student.width + 5 * student.heads * longest**2)
+    terms = {
+        "student weights": weights,
+        "student gradients": weights,
+        "optimizer": states * weights,
+        "student activations": rows * a_row * width // 2,
+    }
+    if recipe.teacher is not None and teachers:
+        dtypes = [model.dtype for model in recipe.teachers.values()]
+        terms["teacher weights"] = sum(
+            size.parameters * BYTES[dtype] for size, dtype in zip(teachers, dtypes, strict=True)
+        )
+    if view_class(recipe.student.kind or recipe.task) is CausalLM:
+        # As the model gives them, then the log-probabilities in float32, and the gradient of each.
+        terms["student logits"] = rows * longest * student.vocabulary * 2 * (width + 4)
+        live = recipe.teacher is not None and not recipe.teacher.cache and "text" not in main.needs.teacher
+        if live and teachers:
+            terms["teacher logits"] = rows * longest * max(size.vocabulary for size in teachers) * (width + 4)
+    return terms
