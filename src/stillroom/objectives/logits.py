@@ -1,0 +1,185 @@
+"""Divergences of a student's logits from a teacher's, over the masked rows and nothing else.
+
+`divergence_loss` needs both models' logits; `divergence_topk` needs of the teacher only what a cache or a server keeps,
+the likeliest ids and the mass of the rest. Each has a form that returns one number a row, for weights per token or
+means per sequence; a row that was not selected is an exact 0 there.
+
+The log-softmax is taken over the selected rows alone, in float32 whatever comes in. A tensor of rows x vocabulary is
+still made for those; `stillroom.blocks.fused` runs the same divergences from hidden states without one.
+
+Shapes: ``...`` is ``B, T`` for token models, ``B`` for classifiers; ``V`` vocabulary or classes; ``K`` kept ids; ``N``
+rows inside the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stillroom.objectives.divergence import LOG_ZERO, Divergence, forward_kl
+from stillroom.objectives.rows import need_shape, select, spread
+from stillroom.signals import Reduced, TopK
+
+
+def masked_log_probs(
+    logits: Tensor, mask: Tensor, *, temperature: float = 1.0, shared_vocabulary: int | None = None
+) -> Tensor:
+    """The log-softmax of logits / temperature, of the rows inside the mask.
+
+    Args:
+        logits: [..., V].
+        mask: [...], true where a row counts.
+        temperature: above 0; larger is flatter.
+        shared_vocabulary: keep only the first so many ids, where the rest is padding of the embedding table.
+
+    Returns:
+        [N, V or shared_vocabulary], in at least float32.
+
+    Raises:
+        ValueError: the shapes disagree, the temperature is not positive, or there are fewer ids than are to be shared.
+    """
+    if not temperature > 0:
+        raise ValueError(f"the temperature must be above 0, not {temperature}")
+    need_shape(mask, logits.shape[:-1])
+    if shared_vocabulary is not None:
+        if not 0 < shared_vocabulary <= logits.shape[-1]:
+            raise ValueError(f"can't share {shared_vocabulary} ids: these logits have {logits.shape[-1]}")
+        logits = logits[..., :shared_vocabulary]
+    rows = select(logits, mask)
+    return (rows if temperature == 1 else rows / temperature).log_softmax(-1)
+
+
+def divergence_rows(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor,
+    *,
+    divergence: Divergence = forward_kl,
+    temperature: float = 1.0,
+    shared_vocabulary: int | None = None,
+) -> Tensor:
+    """`divergence_loss` before it is summed: [...], 0 outside the mask.
+
+    A divergence that was made with a tensor, one parameter a row, takes those of the rows inside the mask: [N].
+    """
+    if shared_vocabulary is None and student_logits.shape[-1] != teacher_logits.shape[-1]:
+        raise ValueError(
+            f"the student has {student_logits.shape[-1]} logits and the teacher {teacher_logits.shape[-1]}; if one "
+            "table is only padded, pass the number of ids that both share as shared_vocabulary"
+        )
+    student = masked_log_probs(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    teacher = masked_log_probs(teacher_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    return spread(divergence(student, teacher), mask)
+
+
+def divergence_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor,
+    *,
+    divergence: Divergence = forward_kl,
+    temperature: float = 1.0,
+    scale_by_t2: bool = False,
+    shared_vocabulary: int | None = None,
+) -> Reduced:
+    """A divergence of the student's distribution from the teacher's, summed over the masked rows.
+
+    Args:
+        student_logits: [B, T, V] or [B, C].
+        teacher_logits: the same shape, up to the width of the vocabulary.
+        mask: [B, T] or [B], true where a row counts.
+        divergence: any row function of `stillroom.objectives.divergence`.
+        temperature: divides both models' logits.
+        scale_by_t2: multiply by temperature^2, which keeps the size of the gradient (Hinton et al., 2015).
+        shared_vocabulary: compare the first so many ids only. Needed where one embedding table is padded further than
+            the other; the ids cut off are those that no tokenizer emits.
+
+    Returns:
+        The sum over rows, and their number.
+
+    Raises:
+        ValueError: shapes that disagree, a temperature that is not positive.
+    """
+    rows = divergence_rows(
+        student_logits,
+        teacher_logits,
+        mask,
+        divergence=divergence,
+        temperature=temperature,
+        shared_vocabulary=shared_vocabulary,
+    )
+    return Reduced(rows.sum() * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def divergence_topk_rows(
+    student_logits: Tensor,
+    teacher: TopK,
+    mask: Tensor,
+    *,
+    divergence: Divergence = forward_kl,
+    temperature: float = 1.0,
+    shared_vocabulary: int | None = None,
+) -> Tensor:
+    """`divergence_topk` before it is summed: [...], 0 outside the mask."""
+    student = masked_log_probs(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    ids, kept, tail = (select(part, mask) for part in teacher)
+    if ids.numel() and int(ids.max()) >= student.shape[-1]:
+        raise ValueError(f"the teacher kept id {int(ids.max())}, but the student has {student.shape[-1]} ids")
+    log_tail = tail.clamp(min=torch.finfo(torch.float32).tiny).log().unsqueeze(-1)
+    return spread(divergence(_with_tail(student, ids, kept), torch.cat([kept, log_tail], -1)), mask)
+
+
+def divergence_topk(
+    student_logits: Tensor,
+    teacher: TopK,
+    mask: Tensor,
+    *,
+    divergence: Divergence = forward_kl,
+    temperature: float = 1.0,
+    scale_by_t2: bool = False,
+    shared_vocabulary: int | None = None,
+) -> Reduced:
+    """A divergence on K + 1 classes: the ids that the teacher kept, and everything else lumped together.
+
+    By the data-processing inequality it is at most the divergence on the whole vocabulary (for all but soft
+    cross-entropy and alpha-beta), and equals it where all ids are kept.
+
+    Args:
+        student_logits: [B, T, V].
+        teacher: ids and log-probs [B, T, K], tail [B, T]. A log-prob of -inf marks an empty slot, so that rows may keep
+            fewer than K ids; its id is ignored, and must still be one of the vocabulary.
+        mask: [B, T], true where a row counts.
+        divergence: any row function of `stillroom.objectives.divergence`.
+        temperature: divides the student's logits. The teacher's log-probs were taken at it already.
+        scale_by_t2: multiply by temperature^2.
+        shared_vocabulary: cut the student to the first so many ids, which hold all that the teacher could emit.
+
+    Returns:
+        The sum over rows, and their number.
+
+    Raises:
+        ValueError: shapes that disagree, an id that the student lacks, a temperature that is not positive.
+    """
+    rows = divergence_topk_rows(
+        student_logits,
+        teacher,
+        mask,
+        divergence=divergence,
+        temperature=temperature,
+        shared_vocabulary=shared_vocabulary,
+    )
+    return Reduced(rows.sum() * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def _with_tail(log_probs: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+    """A student's log-probs [N, V] on the ids [N, K] and, last, on all others together: [N, K + 1].
+
+    The tail is summed from its own members. As 1 - (sum of the kept) it would lose all its digits when it is small, and
+    its gradient with them.
+    """
+    empty = kept.isneginf()
+    on_ids = log_probs.gather(-1, ids).masked_fill(empty, LOG_ZERO)
+    # An empty slot may repeat the id of a full one, so that "kept" must win whichever is written last.
+    is_kept = torch.zeros_like(log_probs, dtype=torch.uint8).scatter_reduce(-1, ids, (~empty).byte(), "amax").bool()
+    tail = log_probs.masked_fill(is_kept, LOG_ZERO).logsumexp(-1, keepdim=True)
+    return torch.cat([on_ids, tail], -1)
