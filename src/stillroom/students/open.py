@@ -1,0 +1,245 @@
+"""The student of a recipe: a saved model, one made from nothing, or one cut out of another."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from stillroom.errors import UserError, nearest, need
+from stillroom.recipe import Cut, Model, Scratch
+from stillroom.views.base import TransformersView
+from stillroom.views.image import ImageClassifier
+from stillroom.views.load import Opened, open_model, view_class
+from stillroom.views.locate import locate
+from stillroom.views.sentence import SentenceEncoder
+
+Texts = Callable[[], Iterable[str]]
+
+# A plain chat format, so that a model made from nothing can be talked to: each turn is a line of its own, closed by
+# <|end|>.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+CHAT_TOKENS = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+ENCODER_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def open_student(student: Model, task: str, teacher: Opened | None, texts: Texts, seed: int) -> Opened:
+    """The student, ready to be trained.
+
+    Args:
+        student: the recipe's.
+        task: the recipe's; the kind of model where ``student.kind`` says nothing.
+        teacher: opened, for a student that is cut out of it.
+        texts: gives the texts of the training rows, for vocabularies.
+        seed: of new weights.
+    """
+    kind = student.kind or task
+    options = student.options | ({"max_length": student.max_length} if student.max_length else {})
+    dtype = getattr(torch, student.dtype)
+    if student.model is not None:
+        return open_model(
+            student.model, kind, revision=student.revision, dtype=dtype, attention=student.attention, **options
+        )
+    torch.manual_seed(seed)
+    if student.new is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            new_model(student.new, kind, texts, Path(folder))
+            return open_model(folder, kind, dtype=dtype, attention=student.attention, **options)._replace(source="new")
+    assert student.cut is not None
+    return cut_model(student.cut, kind, teacher, texts, options)
+
+
+def new_model(scratch: Scratch, kind: str, texts: Texts, folder: Path) -> None:
+    """Write an untrained model and its tokenizer into a folder, as its library reads them.
+
+    Raises:
+        UserError: an unknown architecture, or a setting it does not know.
+    """
+    view = view_class(kind)
+    tokenizer = None if issubclass(view, ImageClassifier) else _new_tokenizer(scratch, kind, texts)
+    from_config(new_config(scratch, tokenizer), kind).save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    if issubclass(view, SentenceEncoder):
+        _as_pipeline(folder, normalise=view is SentenceEncoder)
+
+
+def from_config(config: Any, kind: str) -> Any:
+    """An untrained model of this configuration.
+
+    Raises:
+        UserError: its sizes do not fit together.
+    """
+    import transformers
+
+    view = view_class(kind)
+    auto = view.auto if issubclass(view, TransformersView) else "AutoModel"
+    try:
+        return getattr(transformers, auto).from_config(config)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"there can be no {config.model_type} with these settings: {error}") from error
+
+
+def new_config(scratch: Scratch, tokenizer: Any) -> Any:
+    """The configuration of a model to be made from nothing.
+
+    Raises:
+        UserError: an unknown architecture, or a setting it does not know.
+    """
+    import transformers
+
+    known = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+    if scratch.architecture not in known:
+        raise UserError(
+            f"transformers has no architecture {scratch.architecture!r}{nearest(scratch.architecture, known)}"
+        )
+    plain = transformers.AutoConfig.for_model(scratch.architecture)
+    if unknown := [name for name in scratch.config if not hasattr(plain, name)]:
+        names = [name for name in vars(plain) if not name.startswith("_")]
+        raise UserError(f"{scratch.architecture} has no setting {unknown[0]!r}{nearest(unknown[0], names)}")
+    fixed: dict[str, Any] = {}
+    if tokenizer is not None:
+        fixed = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if tokenizer is not None and tokenizer.eos_token_id is not None:
+        fixed["eos_token_id"] = tokenizer.eos_token_id
+    try:
+        return transformers.AutoConfig.for_model(scratch.architecture, **(fixed | scratch.config))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        reason = str(error.__cause__ or error)
+        raise UserError(f"there can be no {scratch.architecture} with these settings: {reason}") from error
+
+
+def _new_tokenizer(scratch: Scratch, kind: str, texts: Texts) -> Any:
+    if scratch.tokenizer is None:
+        return train_tokenizer(texts(), scratch.vocabulary, kind)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(locate(scratch.tokenizer, weights=False))
+
+
+def _as_pipeline(folder: Path, *, normalise: bool) -> None:
+    """Make the transformer in this folder a sentence-transformers pipeline: mean pooling, and unit length if asked."""
+    library = need("sentence_transformers", "embeddings")
+    parts = import_module("sentence_transformers.sentence_transformer.modules")
+    body = parts.Transformer(str(folder))
+    pooling = parts.Pooling(body.get_embedding_dimension(), "mean")
+    modules = [body, pooling, *([parts.Normalize()] if normalise else [])]
+    library.SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+
+
+def train_tokenizer(texts: Iterable[str], size: int, kind: str = "language") -> Any:
+    """A byte-level BPE tokenizer trained on texts.
+
+    Language models get a plain chat template and an end-of-sequence token; encoders get [CLS] and [SEP] around a text.
+
+    Args:
+        texts: read once.
+        size: of the vocabulary, special tokens included.
+        kind: of the model that will read its ids.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = CHAT_TOKENS if kind == "language" else ENCODER_TOKENS
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if kind == "language":
+        wrapped = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            eos_token="<|end|>",
+            pad_token="<|pad|>",
+            extra_special_tokens=CHAT_TOKENS[2:],
+            model_input_names=["input_ids", "attention_mask"],
+        )
+        wrapped.chat_template = CHAT_TEMPLATE
+        return wrapped
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, ENCODER_TOKENS.index(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names
+    )
+
+
+def cut_model(cut: Cut, kind: str, teacher: Opened | None, texts: Texts, options: dict[str, Any]) -> Opened:
+    """A smaller copy of a model: fewer layers, factorised embeddings, a smaller vocabulary."""
+    from stillroom.students import build
+
+    if cut.of == "teacher":
+        if teacher is None:
+            raise UserError(
+                "student.cut.of is 'teacher', and the recipe has no single teacher that runs here; name a model"
+            )
+        source = teacher
+    else:
+        source = open_model(cut.of, kind)
+    if kind == "embeddings":
+        return _cut_pipeline(cut, source, texts, options)
+    like: Any = source.view
+    model, tokenizer = build(
+        copy.deepcopy(source.model),
+        like.tokenizer,
+        layers=cut.layers,
+        embedding_size=cut.embedding_size,
+        vocabulary=cut.vocabulary,
+        corpus=texts(),
+    )
+    view = type(like)(tokenizer, **({"max_length": like.max_length} | options))
+    return Opened(model.requires_grad_(True), view, f"cut of {source.source}")
+
+
+def _cut_pipeline(cut: Cut, source: Opened, texts: Texts, options: dict[str, Any]) -> Opened:
+    """Cut the transformer inside a sentence-transformers pipeline; pooling and what follows stay."""
+    from stillroom.students import build
+
+    library = need("sentence_transformers", "embeddings")
+    whole: Any = source.model
+    like: Any = source.view
+    first, *rest = [copy.deepcopy(module) for module in whole]
+    model, tokenizer = build(
+        first.auto_model,
+        whole.tokenizer,
+        layers=cut.layers,
+        embedding_size=cut.embedding_size,
+        vocabulary=cut.vocabulary,
+        corpus=texts(),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        opened = open_model(folder, "embeddings", **({"max_length": like.max_length} | options))
+    body: Any = opened.model
+    pipeline = library.SentenceTransformer(modules=[body[0], *rest], device="cpu")
+    pipeline.max_seq_length = whole.max_seq_length
+    return Opened(pipeline.requires_grad_(True), opened.view, f"cut of {source.source}")
+
+
+def texts_of(rows: Any) -> Iterator[str]:
+    """Every text in every row, whatever its format."""
+    for batch in rows.iter(1000):
+        for column in ("text", "prompt", "completion", "anchor", "positive"):
+            yield from (text for text in batch.get(column, []) if text)
+        for conversation in batch.get("messages", []):
+            yield from (turn["content"] for turn in conversation)
+        for negatives in batch.get("negative", []):
+            yield from [negatives] if isinstance(negatives, str) else negatives

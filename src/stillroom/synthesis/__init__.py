@@ -1,0 +1,1 @@
+"""Steps of data pipelines: generate, parse, judge, filter with reasons, deduplicate, mix; and their journal."""

@@ -1,0 +1,58 @@
+"""A teacher that runs here: in eval mode, without gradient, on its own view of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.signals import Batch, Signals
+from stillroom.views.base import View
+
+
+class LocalTeacher:
+    """A model that is asked and never changed.
+
+    Args:
+        model: the teacher; it is put in eval mode and its parameters are frozen.
+        view: how it reads rows.
+        precision: of its arithmetic: no (float32, or whatever its weights have), bf16 or fp16.
+    """
+
+    def __init__(self, model: nn.Module, view: View, precision: str = "no") -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.view, self.precision = view, precision
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
+        """The teacher's signals, moved to the student's positions where the two views differ."""
+        self.model.eval()
+        arguments = batch.student if batch.teacher is None else batch.teacher
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        with torch.autocast(batch.mask.device.type, half, enabled=half is not None):
+            signals = self.view.emit(self.model, arguments, needs)
+        if signals.logits is not None and batch.teacher_mask is not None and batch.mask.dim() == 2:
+            signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, batch.mask))
+        return signals
+
+
+def realign(values: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Move values [B, S, V] from the true places of ``source`` [B, S] to those of ``target`` [B, T], in order.
+
+    The n-th trained token of a row is the same token in both views; only what stands before it differs. Places outside
+    the target are 0.
+
+    Raises:
+        ValueError: a row has different numbers of trained tokens in the two views.
+    """
+    if not torch.equal(source.sum(-1), target.sum(-1)):
+        row = int((source.sum(-1) != target.sum(-1)).nonzero()[0])
+        ours, theirs = int(target[row].sum()), int(source[row].sum())
+        raise ValueError(
+            f"row {row} has {theirs} trained tokens in the teacher's view and {ours} in the student's; the "
+            "answer's tokens must be the same (raise max_length, or use the same tokenizer)"
+        )
+    moved = values.new_zeros(*target.shape, values.shape[-1])
+    moved[target] = values[source]
+    return moved

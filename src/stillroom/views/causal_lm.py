@@ -1,0 +1,153 @@
+"""Causal language models: text, prompts with completions, and chats.
+
+Which tokens are trained follows from roles and lengths alone: all of a plain text, a prompt's completion, an
+assistant's turns. Token ids are never looked at for it, since a pad token may equal the end-of-sequence token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.errors import UserError
+from stillroom.signals import Signals
+from stillroom.views.base import Inputs, Row, TransformersView, digest, pad, row_key, run, tokenizer_hash
+
+
+class CausalLM(TransformersView):
+    """Rows for a decoder-only language model.
+
+    Args:
+        tokenizer: a fast transformers tokenizer.
+        max_length: the window in tokens, prompt and completion together.
+        overflow: what happens to a row that is longer. ``shorten``: the prompt loses tokens on its left until the row
+            fits; a completion (or text) that is longer than the window alone is cut on its right. ``drop``: it is left
+            out. Either is counted and said.
+        end: whether completions and texts close with the tokenizer's end-of-sequence token (chats close as their
+            template does).
+
+    Attributes:
+        vocabulary: ids that mean something; logits are cut to these, since models pad their vocabularies, each to a
+            number of its own. Where teacher and student share a tokenizer in part, the run sets it to the ids that
+            they share.
+    """
+
+    auto: ClassVar = "AutoModelForCausalLM"
+    formats: ClassVar = ("text", "completion", "chat")
+    primary: ClassVar = ("perplexity", False)
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int = 1024,
+        overflow: Literal["shorten", "drop"] = "shorten",
+        end: bool = True,
+    ) -> None:
+        if end and tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end-of-sequence token, so a student never learns to stop; set one")
+        self.tokenizer, self.max_length, self.overflow, self.end = tokenizer, max_length, overflow, end
+        self.vocabulary = len(tokenizer)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of tokenizer, template, window and overflow rule."""
+        return digest("language", tokenizer_hash(self.tokenizer), self.max_length, self.overflow, self.end)
+
+    def encode(self, row: Row) -> dict[str, Any]:
+        """A row as ``input_ids`` and, for each token, whether it is ``trained``."""
+        ids, trained = self._tokens(row)
+        encoded = {"id": row_key(row), "dropped": "", "shortened": len(ids) > self.max_length}
+        if encoded["shortened"]:
+            ids, trained = self._shorten(ids, trained)
+        if encoded["shortened"] and self.overflow == "drop":
+            encoded["dropped"] = f"longer than {self.max_length} tokens"
+        elif not any(trained[1:]):
+            encoded["dropped"] = "no token to train on"
+        return encoded | {"input_ids": ids, "trained": trained, "length": len(ids)}
+
+    def prompt(self, row: Row) -> list[int]:
+        """The tokens that an answer is to follow: the prompt, or the conversation before the assistant's last turn.
+
+        Raises:
+            UserError: the row is a plain text, which asks for nothing.
+        """
+        if row.get("messages") is not None:
+            turns = list(row["messages"])
+            asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+            text = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if row.get("prompt") is None:
+            raise UserError("plain texts have no prompt to answer; give rows of prompt and completion, or of messages")
+        return self.tokenizer(row["prompt"])["input_ids"]
+
+    def _tokens(self, row: Row) -> tuple[list[int], list[bool]]:
+        end = [self.tokenizer.eos_token_id] if self.end else []
+        if row.get("messages") is not None:
+            return self._chat(row["messages"])
+        if row.get("prompt") is not None:
+            prompt = self.tokenizer(row["prompt"])["input_ids"]
+            answer = self.tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + end
+            return prompt + answer, [False] * len(prompt) + [True] * len(answer)
+        ids = self.tokenizer(row["text"])["input_ids"] + end
+        return ids, [True] * len(ids)
+
+    def _chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
+        """Train on what the assistant says and on the mark that ends its turn.
+
+        Turns are found in the rendered text, by characters: a turn lies between the conversation before it (with the
+        generation prompt) and the conversation up to it. A template that rewrites earlier turns (as some do with
+        thoughts) leaves only the last turn to be found so, and then only that is trained.
+        """
+        render = self.tokenizer.apply_chat_template
+        whole = render(messages, tokenize=False)
+        spans = []
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = render(messages[:number], tokenize=False, add_generation_prompt=True)
+            upto = render(messages[: number + 1], tokenize=False)
+            if whole.startswith(before) and whole.startswith(upto):
+                spans.append((len(before), len(upto)))
+        if not spans:
+            raise UserError(
+                "the chat template's generation prompt is not a prefix of the rendered conversation, so the "
+                "assistant's tokens can't be told from the prompt; use another template, or prompt/completion rows"
+            )
+        encoding = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        trained = [
+            any(start >= first and stop <= last and stop > start for first, last in spans)
+            for start, stop in encoding["offset_mapping"]
+        ]
+        return encoding["input_ids"], trained
+
+    def _shorten(self, ids: list[int], trained: list[bool]) -> tuple[list[int], list[bool]]:
+        first = trained.index(True) if True in trained else len(trained)
+        cut = min(len(ids) - self.max_length, max(first - 1, 0))
+        return ids[cut:][: self.max_length], trained[cut:][: self.max_length]
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> Inputs:
+        """[B, T] tensors; labels and mask are moved so that place t speaks of the token that logits[t] predict."""
+        pad_id = self.tokenizer.pad_token_id
+        ids, real = pad([row["input_ids"] for row in rows], pad_id if pad_id is not None else 0)
+        trained, _ = pad([row["trained"] for row in rows])
+        labels = torch.roll(ids, -1, dims=1)
+        mask = torch.roll(trained.bool(), -1, dims=1)
+        mask[:, -1] = False
+        return Inputs(
+            ids=[row["id"] for row in rows],
+            arguments={"input_ids": ids, "attention_mask": real.long()},
+            mask=mask,
+            labels=labels,
+        )
+
+    def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
+        """Logits [B, T, V], soft-cap and scale included, without the vocabulary's padding; hidden states; taps."""
+        output, signals = run(model, arguments, needs, use_cache=False)
+        if "logits" in needs:
+            signals.logits = output.logits[..., : self.vocabulary]
+        signals.mask = arguments["attention_mask"].bool()
+        return signals
