@@ -1,0 +1,1 @@
+"""The loop that trains every student, and what it stands on: batches, schedule, checkpoints."""

@@ -1,0 +1,453 @@
+"""The training loop: one step of every method, on one device or many.
+
+A step is: the rows of the step -> micro-batches -> ``prepare`` (rollouts, corruption) -> count what will be trained,
+over all micro-batches and processes -> teacher's signals -> one wrapped forward that gives the loss parts -> each
+part's sum divided by its global count -> backward -> clip -> optimiser. So the gradient is the same however the rows
+were split.
+
+All randomness of a step is drawn from (seed, step, process), which makes a resumed run the undisturbed one, bit for
+bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from stillroom.engine import checkpoint
+from stillroom.engine.batches import plan_batches, share
+from stillroom.engine.precision import resolve
+from stillroom.engine.schedule import factor
+from stillroom.engine.settings import Train
+from stillroom.errors import UserError
+from stillroom.method import Objective, Step
+from stillroom.signals import Batch, Reduced, Signals
+from stillroom.teachers.base import Teacher
+from stillroom.views.base import View, make_batch
+
+log = logging.getLogger(__name__)
+
+Evaluate = Callable[[nn.Module], dict[str, float]]
+
+
+class TrainingStopped(UserError):  # noqa: N818 - named for what happened
+    """Training ended early because a number was not finite; the message names the part and the step."""
+
+
+class Pair(nn.Module):
+    """Student and objective as one module: what is wrapped for several processes, so that both stay in step."""
+
+    def __init__(self, student: nn.Module, objective: Objective, view: View) -> None:
+        super().__init__()
+        self.student, self.objective, self.view = student, objective, view
+
+    def forward(self, batch: Batch, teacher: Signals | None, step: Step) -> dict[str, Reduced]:
+        """The loss parts of one micro-batch, as sums and counts."""
+        signals = self.view.emit(self.student, batch.student, self.objective.needs.student)
+        return self.objective.parts(signals, teacher, batch, step)
+
+
+@dataclass
+class Trained:
+    """What came of a run.
+
+    steps: optimiser steps done. seconds: of training, over all resumed parts. tokens: trained ones. best: the step
+    whose weights the student now has, and the value that chose it (None without validation). history: as in
+    metrics.jsonl.
+    """
+
+    steps: int
+    seconds: float
+    tokens: int
+    best: tuple[int, float] | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one student with one objective.
+
+    Args:
+        student: trained in place.
+        objective: already set up (its projectors exist).
+        view: how the student reads rows.
+        teacher: None for methods without one.
+        teacher_view: where the teacher reads rows differently.
+        rows: encoded rows (``stillroom.engine.encoding``).
+        validation: encoded rows for the validation loss; may be empty.
+        settings: the recipe's ``train``.
+        folder: of the run; checkpoints and metrics.jsonl go there.
+        fingerprint: of the recipe; a checkpoint of another one is refused.
+        evaluate: further measurements on the student at each evaluation.
+        primary: the evaluation metric that chooses the best checkpoint, and whether more of it is better.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        objective: Objective,
+        view: View,
+        teacher: Teacher | None,
+        teacher_view: View | None,
+        rows: Any,
+        validation: Any,
+        settings: Train,
+        folder: Path,
+        fingerprint: str,
+        evaluate: Evaluate | None = None,
+        primary: tuple[str, bool] = ("loss", False),
+    ) -> None:
+        self.settings, self.folder, self.fingerprint = settings, folder, fingerprint
+        self.teacher, self.teacher_view, self.view, self.objective = teacher, teacher_view, view, objective
+        self.rows, self.validation, self.evaluate, self.primary = rows, validation, evaluate, primary
+        self.precision = resolve(settings.precision, settings.device)
+        trackers = [name for name in settings.trackers if name != "none"]
+        self.accelerator = Accelerator(
+            mixed_precision=self.precision,
+            log_with=trackers or None,
+            project_dir=str(folder),
+            cpu=settings.device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.plan = plan_batches(rows, settings, fill=objective.across_rows)
+        self.total = settings.steps or math.ceil(settings.epochs * self.plan.steps_per_epoch)
+        pair = Pair(student, objective, view)
+        self.pair, self.optimizer = self.accelerator.prepare(pair, build_optimizer(pair, settings))
+        self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.best: tuple[int, float] | None = None
+        if trackers:
+            self.accelerator.init_trackers("stillroom")
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+
+    def batches(self, number: int) -> list[Batch]:
+        """This process's micro-batches of a step, on its device."""
+        accelerator = self.accelerator
+        parts = share(
+            self.plan.rows(number),
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            micro_batch=self.settings.micro_batch or self.settings.batch_size,
+        )
+        return [
+            make_batch(self.view, self.teacher_view, read(self.rows, places)).to(accelerator.device) for places in parts
+        ]
+
+    def train_step(self) -> dict[str, float] | None:
+        """One optimiser step; gives each part's mean, or None where the step had no rows."""
+        step = Step(self.step, self.total)
+        seed_all(self.settings.seed, self.step, self.accelerator.process_index)
+        self.pair.train()
+        student = self.accelerator.unwrap_model(self.pair).student
+        with torch.no_grad():
+            batches = [self.objective.prepare(batch, step, student, self.view) for batch in self.batches(self.step)]
+        if not batches:
+            return None
+        counts = self._global_counts(batches)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.pair):
+                parts = self._forward(batch, step)
+                loss = self._loss(parts, counts, single=len(batches) == 1)
+                for name, part in parts.items():
+                    value = part.sum.detach().double()
+                    sums[name] = sums[name] + value if name in sums else value
+                self._stop_if_not_finite(sums)
+                if loss.requires_grad:
+                    self.accelerator.backward(loss)
+        self._update()
+        losses = self._means(sums, counts)
+        self.tokens += int(counts["token"])
+        self.objective.after_step(step, losses)
+        return losses
+
+    def _forward(self, batch: Batch, step: Step) -> dict[str, Reduced]:
+        needs = self.objective.needs.teacher
+        signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
+        return self.pair(batch, signals, step)
+
+    def _global_counts(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """Trained tokens, rows and batches of the whole step, over micro-batches and processes."""
+        own = [batch.counts() for batch in batches]
+        return {unit: self._sum_over_processes(sum(count[unit] for count in own)) for unit in own[0]}
+
+    def _sum_over_processes(self, value: Any) -> Tensor:
+        return self.accelerator.reduce(value, "sum") if self.accelerator.num_processes > 1 else value
+
+    def _loss(self, parts: dict[str, Reduced], counts: dict[str, Tensor], *, single: bool) -> Tensor:
+        """Each part's sum over its global count, weighted; times the processes, because DDP averages over them."""
+        total = torch.zeros((), device=self.accelerator.device)
+        for name, part in parts.items():
+            unit = self.objective.units.get(name, "token")
+            if unit == "own":
+                if not single:
+                    raise UserError(
+                        f"the count of the part {name!r} is known only after the forward pass, so it can't be "
+                        "accumulated: "
+                        "set train.micro_batch to train.batch_size"
+                    )
+                counts[name] = self._sum_over_processes(part.count)
+            count = counts[name if unit == "own" else unit]
+            total = total + self.objective.weights.get(name, 1.0) * part.sum / count.clamp(min=1)
+        return total * self.accelerator.num_processes
+
+    def _means(self, sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, float]:
+        means = {}
+        for name, value in sums.items():
+            unit = self.objective.units.get(name, "token")
+            count = counts[name if unit == "own" else unit]
+            means[name] = float(self._sum_over_processes(value) / count.clamp(min=1))
+        return means
+
+    def _stop_if_not_finite(self, sums: dict[str, Tensor]) -> None:
+        """Stop before a NaN reaches the weights. Reads one flag per step from the device, on purpose."""
+        if torch.stack(list(sums.values())).isfinite().all():
+            return
+        bad = [name for name, value in sums.items() if not value.isfinite()]
+        raise TrainingStopped(
+            f"the part {bad[0]!r} of the loss is not finite at step {self.step}; the weights are still those of the "
+            "step before: lower train.learning_rate, or look at the step's rows "
+            f"{[self.rows[place]['student']['id'] for place in self.plan.rows(self.step)[:3]]}..."
+        )
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self._factor()
+        norm = self.accelerator.clip_grad_norm_(self.pair.parameters(), self.settings.clip or math.inf)
+        if norm is not None and not torch.isfinite(torch.as_tensor(norm)) and self.precision != "fp16":
+            model = self.accelerator.unwrap_model(self.pair)
+            names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise TrainingStopped(
+                f"the gradient of {names[0] if names else 'the model'} is not finite at step {self.step}, though every "
+                "part of the loss is; the weights are still those of the step before: lower train.learning_rate"
+            )
+        self.grad_norm = float(norm) if norm is not None else 0.0
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _factor(self) -> float:
+        return factor(self.step, self.total, warmup=self.settings.warmup, shape=self.settings.schedule)
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    def run(self, *, resume: bool = False) -> Trained:
+        """Train to the end, from the start or from the newest checkpoint.
+
+        Raises:
+            UserError: there are checkpoints and ``resume`` is false; or they are of another recipe.
+            TrainingStopped: a loss or gradient was not finite.
+        """
+        self._begin(resume)
+        settings, began, before = self.settings, time.monotonic(), self.seconds
+        bar = tqdm(total=self.total, initial=self.step, unit="step", disable=None, dynamic_ncols=True, leave=False)
+        while self.step < self.total:
+            started = time.monotonic()
+            losses = self.train_step()
+            self.step += 1
+            self.seconds = before + time.monotonic() - began
+            done = self.step == self.total
+            if losses is not None and (self.step % settings.log_every == 0 or done or self.step == 1):
+                self._log(losses, time.monotonic() - started)
+            bar.update()
+            if self._due(settings.evaluate_every):
+                self._evaluate()
+            if self._due(settings.save_every):
+                self._save("step", keep=settings.keep)
+        bar.close()
+        self._take_best()
+        student = self.accelerator.unwrap_model(self.pair).student
+        self.objective.finish(student)
+        if settings.trackers:
+            self.accelerator.end_training()
+        history = (
+            [json.loads(line) for line in self._metrics.read_text().splitlines()] if self._metrics.exists() else []
+        )
+        return Trained(self.step, self.seconds, self.tokens, self.best, history)
+
+    def _due(self, every: int | None) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        every = max(self.total // 10, 1) if every is None else every
+        return bool(every) and (self.step % every == 0 or self.step == self.total)
+
+    @property
+    def _metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def _begin(self, resume: bool) -> None:
+        main = self.accelerator.is_main_process
+        saved = checkpoint.found(self._checkpoints, "step")
+        if saved and not resume:
+            raise UserError(
+                f"{self.folder} already holds a run ({saved[-1].name}); go on with --resume, or give another name"
+            )
+        if not saved:
+            if main:
+                self._metrics.unlink(missing_ok=True)
+                checkpoint.prune(self._checkpoints, "best", keep=0)
+            return
+        state = checkpoint.load(saved[-1])
+        if state["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"the checkpoint {saved[-1]} belongs to another recipe; resume with the recipe in "
+                f"{self.folder / 'recipe.yaml'}, or give the run another name"
+            )
+        if state["rows"] != self.plan.fingerprint:
+            raise UserError(
+                f"the rows are not those that the checkpoint {saved[-1]} was trained on; bring the data back as they "
+                "were, or give the run another name"
+            )
+        self.accelerator.unwrap_model(self.pair).load_state_dict(state["pair"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
+        self.best = tuple(state["best"]) if state["best"] else None
+        if main and self._metrics.exists():
+            lines = [line for line in self._metrics.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            self._metrics.write_text("".join(line + "\n" for line in kept))
+        log.info("resumed at step %d of %d", self.step, self.total)
+
+    def _save(self, kind: str, keep: int) -> None:
+        if self.accelerator.is_main_process:
+            name = f"{kind}-{self.step:06d}"
+            checkpoint.save(self._checkpoints, name, self._state(whole=kind == "step"))
+            checkpoint.prune(self._checkpoints, kind, keep)
+        self.accelerator.wait_for_everyone()
+
+    def _state(self, *, whole: bool) -> dict[str, Any]:
+        state = {"fingerprint": self.fingerprint, "pair": self.accelerator.unwrap_model(self.pair).state_dict()}
+        if whole:
+            state |= {
+                "rows": self.plan.fingerprint,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "tokens": self.tokens,
+                "best": list(self.best) if self.best else None,
+            }
+        return state
+
+    def _take_best(self) -> None:
+        """Give the student the weights of the best evaluation; without evaluations it keeps its last."""
+        saved = checkpoint.found(self._checkpoints, "best")
+        if not saved or self.best is None or self.best[0] == self.step:
+            return
+        self.accelerator.unwrap_model(self.pair).load_state_dict(checkpoint.load(saved[-1])["pair"])
+
+    # --- measuring ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Each part's mean over the validation rows, and ``loss``, their weighted sum."""
+        model = self.accelerator.unwrap_model(self.pair).eval()
+        step = Step(self.step, self.total)
+        sums: dict[str, list[float]] = {}
+        size, end = self.settings.micro_batch or self.settings.batch_size, len(self.validation)
+        if self.objective.across_rows and end > size:  # such a loss is another one on a smaller batch
+            end -= end % size
+        for start in range(0, end, size):
+            places = list(range(start, min(start + size, end)))
+            batch = make_batch(self.view, self.teacher_view, read(self.validation, places)).to(self.accelerator.device)
+            seed_all(self.settings.seed, start, 0)
+            batch = self.objective.prepare(batch, step, model.student, self.view)
+            needs = self.objective.needs.teacher
+            signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
+            for name, part in model(batch, signals, step).items():
+                total = sums.setdefault(name, [0.0, 0.0])
+                total[0] += float(part.sum)
+                total[1] += float(part.count)
+        means = {name: total / max(count, 1) for name, (total, count) in sums.items()}
+        return means | {"loss": sum(self.objective.weights.get(name, 1.0) * value for name, value in means.items())}
+
+    def _evaluate(self) -> None:
+        metrics = self.validate() if len(self.validation) else {}
+        student = self.accelerator.unwrap_model(self.pair).student
+        if self.evaluate is not None:
+            metrics |= self.evaluate(student)
+        if not metrics:
+            return
+        self._write({"step": self.step, "evaluation": metrics})
+        name, more_is_better = self.primary if self.primary[0] in metrics else ("loss", False)
+        value = metrics[name]
+        better = self.best is None or (value > self.best[1] if more_is_better else value < self.best[1])
+        if better and math.isfinite(value):
+            self.best = (self.step, value)
+            self._save("best", keep=1)
+        log.info("step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+    def _log(self, losses: dict[str, float], seconds: float) -> None:
+        total = sum(self.objective.weights.get(name, 1.0) * value for name, value in losses.items())
+        line = {
+            "step": self.step,
+            "total": total,
+            "parts": losses,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "grad_norm": self.grad_norm,
+            "rows_per_second": self.settings.batch_size / max(seconds, 1e-9),
+            "log": self.objective.log(),
+        }
+        self._write(line)
+        self.accelerator.log({"loss": total, **losses, **line["log"]}, step=self.step)
+        log.info("step %d of %d: loss %.4g", self.step, self.total, total)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            with self._metrics.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def read(rows: Any, places: list[int]) -> list[dict[str, Any]]:
+    """Some rows of a data set, by place, as dictionaries."""
+    columns = rows[places]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    """AdamW, Adam or SGD over what requires gradient; biases, norms and other vectors are not decayed."""
+    named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    if not named:
+        raise UserError(
+            "nothing is trainable: neither the student nor the method has a parameter that requires gradient"
+        )
+    groups = [
+        {"params": [p for _, p in named if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for _, p in named if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    groups = [group | {"base_lr": settings.learning_rate} for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.betas[0])
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
+
+
+def seed_all(seed: int, step: int, process: int) -> None:
+    """Make all randomness that follows a function of (seed, step, process)."""
+    mixed = random.Random(f"{seed}/{step}/{process}").getrandbits(32)
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+
+
+def micro_batches(rows: Any, size: int) -> Iterator[list[dict[str, Any]]]:
+    """All rows in order, ``size`` at a time."""
+    for start in range(0, len(rows), size):
+        yield read(rows, list(range(start, min(start + size, len(rows)))))
