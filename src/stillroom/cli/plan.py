@@ -1,0 +1,51 @@
+"""``stillroom plan``: check a recipe before anything loads, and say what it will cost."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stillroom.cli.output import JsonOption, say, write, write_json, write_table
+
+UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A recipe, a YAML file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of the recipe: train.steps=100. May be repeated.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe without loading a model: what is trained on, where the memory goes, what can't work."""
+    from stillroom.cli.logs import show_progress
+    from stillroom.planning import plan
+    from stillroom.recipe import read
+
+    show_progress()
+    found = plan(read(recipe, set_ or []))
+    if as_json:
+        write_json(found.as_dict())
+        return
+    for warning in found.warnings:
+        say(f"note: {warning}")
+    if found.tokenizers:
+        write(found.tokenizers)
+    write(
+        f"{found.rows:,} rows, {found.steps:,} steps, {found.tokens:,} tokens a method; "
+        f"{found.counts.trained_share:.1%} of all tokens are trained"
+    )
+    write(f"about {found.flops:.2g} floating-point operations a method")
+    if found.cache_bytes is not None:
+        write(f"the cache of the teacher's signals: {size(found.cache_bytes)}")
+    rows = [(term, size(number)) for term, number in found.memory.items()]
+    write_table(("memory", "bytes"), [*rows, ("together", size(sum(found.memory.values())))])
+
+
+def size(number: float) -> str:
+    """Bytes as people read them: 1.23 GB."""
+    for unit, step in UNITS:
+        if number >= step:
+            return f"{number / step:.3g} {unit}"
+    return f"{number:.0f} B"

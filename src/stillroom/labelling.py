@@ -1,0 +1,187 @@
+"""Asking the teacher once and keeping its signals in a store.
+
+A row's key is its content, so rows that two runs share are labelled once. Rows are taken by length, which saves
+padding and is the same order every time; so a killed labelling goes on where it was and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from stillroom.data.cache import cache_folder
+from stillroom.engine.encoding import encode
+from stillroom.engine.loop import read
+from stillroom.engine.precision import resolve
+from stillroom.errors import UserError
+from stillroom.signals import Batch, Signals
+from stillroom.store import Header, Signal, Store
+from stillroom.teachers import Teacher
+from stillroom.views.base import digest, make_batch, tokenizer_hash
+from stillroom.views.load import Opened
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stillroom.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+CACHEABLE = ("embedding", "logits", "scores")
+FLUSH_SECONDS = 20.0
+
+
+def keep_signals(
+    recipe: Recipe,
+    name: str,
+    teacher: Teacher,
+    opened: Opened,
+    needs: tuple[str, ...],
+    rows: Sequence[Any],
+    *,
+    temperature: float = 1.0,
+) -> Path:
+    """The folder of a store that holds the teacher's signals on all of these rows; only missing ones are computed.
+
+    Args:
+        recipe: for the size of batches, top-k and the device.
+        name: of the teacher, as the store's header keeps it.
+        teacher: asked for rows that the store lacks.
+        opened: its model and view.
+        needs: what the method asks of the teacher.
+        rows: raw rows, train and validation.
+        temperature: that distributions are kept at.
+
+    Raises:
+        UserError: a signal that can't be kept.
+    """
+    if outside := [need for need in needs if need not in CACHEABLE]:
+        raise UserError(
+            f"{outside[0]} is too large to keep for every row; set teacher.cache=false and run the teacher live"
+        )
+    encoded = [encode(source, opened.view)[0] for source in rows]
+    signals = {
+        ("topk" if need == "logits" else need): _kept(recipe, teacher, opened, encoded[0], need) for need in needs
+    }
+    precision = resolve(recipe.train.precision, recipe.train.device)
+    header = header_of(name, opened, signals, temperature=temperature, precision=precision)
+    size = recipe.train.micro_batch or min(recipe.train.batch_size, 64)
+
+    def ask(batch_rows: list[dict[str, Any]]) -> tuple[Batch, Signals]:
+        batch = make_batch(opened.view, None, batch_rows).to(_device(opened.model))
+        return batch, teacher(batch, needs).map(lambda tensor: tensor.cpu())
+
+    folder = kept_at("signals", name, header.model_dump_json())
+
+    def fill() -> None:
+        with Store.resume(folder, header) as writer:
+            for source in encoded:
+                for batch, emitted in _asked(source, writer, size, ask):
+                    _keep_new(writer, batch.to("cpu"), emitted)
+
+    by_the_first(fill)
+    return folder
+
+
+def by_the_first(fill: Callable[[], None]) -> None:
+    """Let the first process do it while the others wait, since a store has one writer at a time."""
+    here = PartialState()
+    if here.is_main_process:
+        fill()
+    here.wait_for_everyone()
+
+
+def _asked(
+    source: Any, writer: Any, size: int, ask: Callable[[list[dict[str, Any]]], tuple[Batch, Signals]]
+) -> Iterator[tuple[Batch, Signals]]:
+    """The batches of a source that the store lacks something of, by length; flushed now and then."""
+    keys = [row.get("ids") or [row["id"]] for row in source["student"]]
+    lengths = source["length"]
+    absent = [place for place, ids in enumerate(keys) if writer.missing(ids)]
+    absent.sort(key=lambda place: (-lengths[place], place))
+    flushed = time.monotonic()
+    bar = tqdm(total=len(absent), unit="row", desc="label", disable=None, dynamic_ncols=True, leave=False)
+    for start in range(0, len(absent), size):
+        places = absent[start : start + size]
+        yield ask(read(source, places))
+        bar.update(len(places))
+        if time.monotonic() - flushed > FLUSH_SECONDS:
+            writer.flush()
+            flushed = time.monotonic()
+    bar.close()
+
+
+def _keep_new(writer: Any, batch: Batch, emitted: Signals) -> None:
+    """Keep the batch's rows that the store lacks, each text once though it may occur twice."""
+    from stillroom.store.batches import rows_of
+
+    rows = rows_of(writer.header, batch, emitted)
+    first = {name: place for place, name in reversed(list(enumerate(batch.ids)))}
+    places = [place for place in writer.missing(batch.ids) if first[batch.ids[place]] == place]
+    taken = {signal: _take(values, places) for signal, values in rows.items()}
+    writer.append([batch.ids[place] for place in places], taken)
+
+
+def _take(values: Any, places: list[int]) -> Any:
+    if isinstance(values, list):
+        return [values[place] for place in places]
+    if isinstance(values, tuple):
+        return type(values)(*(part[places] for part in values))
+    return values[places]
+
+
+def _kept(recipe: Recipe, teacher: Teacher, opened: Opened, encoded: Any, need: str) -> Signal:
+    """How a signal is kept: found out by asking the teacher for one row."""
+    assert recipe.teacher is not None
+    batch = make_batch(opened.view, None, read(encoded, [0])).to(_device(opened.model))
+    emitted = teacher(batch, (need,))
+    if need == "embedding":
+        assert emitted.embedding is not None
+        return Signal(codec="float16", shape=(emitted.embedding.shape[-1],))
+    if need == "scores":
+        return Signal(codec="float32", shape=(None,))
+    assert emitted.logits is not None
+    width = emitted.logits.shape[-1]
+    tokens = batch.mask.dim() == 2
+    return Signal(codec="topk16", shape=(None,) if tokens else (), k=min(recipe.teacher.top_k, width), vocabulary=width)
+
+
+def header_of(
+    name: str, opened: Opened, signals: dict[str, Signal], *, temperature: float = 1.0, **rules: Any
+) -> Header:
+    """The header of a store of this teacher's signals; ``rules`` are what else they depend on."""
+    tokenizer = getattr(opened.view, "tokenizer", None)
+    return Header(
+        signals=signals,
+        teacher=name,
+        revision=weights_hash(opened.model),
+        tokenizer=tokenizer_hash(tokenizer) if tokenizer is not None else None,
+        template=digest(opened.view.fingerprint, *(f"{key}={value}" for key, value in rules.items())),
+        temperature=temperature,
+    )
+
+
+def kept_at(what: str, name: str, *decides: str) -> Path:
+    """Where in the cache folder a teacher's words of one kind are kept; ``decides`` is all that they depend on."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name)[-40:].strip("-")
+    return cache_folder() / what / f"{plain}-{digest(*decides)}"
+
+
+def weights_hash(model: nn.Module) -> str:
+    """16 hex digits over 64 numbers of every weight tensor, and its shape: quick, and any training changes it."""
+    parts = []
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().flatten()
+        step = max(flat.numel() // 64, 1)
+        parts.append(f"{name}{tuple(tensor.shape)}{flat[::step][:64].float().cpu().numpy().tobytes().hex()}")
+    return digest(*parts)
+
+
+def _device(model: nn.Module) -> Any:
+    return next(model.parameters()).device

@@ -1,0 +1,234 @@
+"""The plan before the run: from configuration, tokenizer and rows alone, without loading or training anything.
+
+It says what would be trained on (how many tokens, which share of them), whether teacher and student can be compared,
+where the memory goes, what a cache would weigh; and it refuses, in one sentence, what can't work.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stillroom.checks import agree, build_methods, check_group, check_labels
+from stillroom.engine.encoding import Counts, encode
+from stillroom.errors import UserError
+from stillroom.measuring import SUITES, check_suites
+from stillroom.method import Objective
+from stillroom.recipe import Model, Recipe
+from stillroom.run import Rows, load_rows
+from stillroom.sizes import Size, config_of, config_size, cut_size, memory
+from stillroom.store.codec import CODECS
+from stillroom.store.header import Signal
+from stillroom.students.open import new_config, texts_of, train_tokenizer
+from stillroom.views.base import View
+from stillroom.views.causal_lm import CausalLM
+from stillroom.views.encoder import TextClassifier
+from stillroom.views.image import ImageClassifier
+from stillroom.views.load import view_class
+from stillroom.views.locate import locate
+
+SAMPLED_ROWS = 1000
+
+
+@dataclass
+class Sample:
+    """Up to 1,000 rows of each source, as the student reads them.
+
+    counts: what became of them. longest: the tokens of the longest row that is left. embeddings, scores: how many
+    vectors and scores a teacher would give for them.
+    """
+
+    counts: Counts
+    longest: int
+    embeddings: int
+    scores: int
+
+
+@dataclass
+class Plan:
+    """What a run would be.
+
+    Attributes:
+        tokenizers: one sentence on what teacher and student share, where it matters.
+        counts: of a sample of up to 1,000 rows a source, read as the student will read them.
+        rows: in all, before any is dropped.
+        steps: optimiser steps a method.
+        tokens: that one method would read, padding not counted.
+        flops: floating-point operations of one method, about: 6 a student parameter and token, 2 a teacher's.
+        memory: term -> bytes, for the main method.
+        cache_bytes: of the teacher's signals on disk, where they are cached.
+        warnings: what works but is likely not meant.
+    """
+
+    tokenizers: str | None
+    counts: Counts
+    rows: int
+    steps: int
+    tokens: int
+    flops: float
+    memory: dict[str, int]
+    cache_bytes: int | None
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        state = asdict(self)
+        state["counts"]["trained_share"] = self.counts.trained_share
+        return state | {"memory_total": sum(self.memory.values())}
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Look a recipe over.
+
+    Raises:
+        UserError: it can't work; the message says why and what to do.
+    """
+    check_suites(recipe.evaluate, recipe.task, SUITES)
+    objectives = build_methods(recipe)
+    main = objectives[recipe.method.called]
+    rows = load_rows(recipe)
+    warnings: list[str] = []
+    teachers = {name: _view(model, recipe) for name, model in recipe.teachers.items()}
+    if len(teachers) > 1:
+        check_group(teachers)
+    view = _student_view(recipe, teachers.get("teacher"), rows, warnings)
+    tokenizers = agree(teachers.values(), view, objectives)
+    config = _student_config(recipe, view)
+    if isinstance(view, TextClassifier) or type(view) is ImageClassifier:
+        check_labels([source for source in rows.train if "label" in source.column_names], config.num_labels)
+    sample = _sampled(rows, view)
+    student = _student_size(recipe, config)
+    asked = recipe.teachers if main.needs.teacher else {}
+    teacher_sizes = [
+        config_size(config_of(model.model, model.revision), model.kind or recipe.task) for model in asked.values()
+    ]
+    total = sum(len(source) for source in rows.train)
+    steps = recipe.train.steps or math.ceil(recipe.train.epochs * -(-total // recipe.train.batch_size))
+    tokens = int(sample.counts.tokens / sample.counts.rows * recipe.train.batch_size * steps)
+    _warn(recipe, sample, warnings)
+    return Plan(
+        tokenizers=tokenizers,
+        counts=sample.counts,
+        rows=total,
+        steps=steps,
+        tokens=tokens,
+        flops=6.0 * student.parameters * tokens + sum(2.0 * size.parameters * tokens for size in teacher_sizes),
+        memory=memory(recipe, main, student, teacher_sizes, sample.longest),
+        cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
+        warnings=warnings,
+    )
+
+
+# --- what reads the rows ----------------------------------------------------------------------------------------------
+
+
+def _view(model: Model, recipe: Recipe) -> View:
+    if model.model is None:
+        raise UserError("a teacher must be a saved model; give its folder or hub id")
+    length = model.max_length or recipe.student.max_length
+    options = model.options | ({"max_length": length} if length else {})
+    folder = locate(model.model, revision=model.revision, weights=False)
+    return view_class(model.kind or recipe.task).read(folder, **options)
+
+
+def _student_view(recipe: Recipe, teacher: View | None, rows: Rows, warnings: list[str]) -> View:
+    """How the student will read rows; a vocabulary that is still to be made is stood in for."""
+    student = recipe.student
+    options = student.options | ({"max_length": student.max_length} if student.max_length else {})
+    kind = view_class(student.kind or recipe.task)
+    if student.model is not None:
+        return _view(student, recipe)
+    if issubclass(kind, ImageClassifier):
+        return kind(**options)
+    if student.new is not None and student.new.tokenizer is not None:
+        return kind.read(locate(student.new.tokenizer, weights=False), **options)
+    if student.new is not None:
+        warnings.append(
+            "the student's tokenizer is trained in the run; this plan reads rows with one trained on a sample"
+        )
+        texts = (text for source in rows.train for text in texts_of(_first(source)))
+        return kind(train_tokenizer(texts, student.new.vocabulary, student.kind or recipe.task), **options)  # type: ignore[call-arg]
+    assert student.cut is not None
+    if student.cut.vocabulary is not None:
+        warnings.append("the student's vocabulary is cut in the run; this plan reads rows with the whole one")
+    if student.cut.of != "teacher":
+        return kind.read(locate(student.cut.of, weights=False), **options)
+    if teacher is None:
+        raise UserError(
+            "student.cut.of is 'teacher', and the recipe has no single teacher that runs here; name a model"
+        )
+    return teacher
+
+
+def _first(source: Any) -> Any:
+    return source.select(range(min(len(source), SAMPLED_ROWS)))
+
+
+def _sampled(rows: Rows, view: View) -> Sample:
+    parts = [encode(_first(source), view) for source in rows.train]
+    encoded = [row for part, _ in parts for row in part["student"]]
+    return Sample(
+        counts=sum((counts for _, counts in parts), Counts()),
+        longest=max(max(part["length"]) for part, _ in parts),
+        embeddings=len({name for row in encoded for name in row.get("ids") or [row["id"]]}),
+        scores=sum(len(row.get("candidates") or [0]) for row in encoded),
+    )
+
+
+def _warn(recipe: Recipe, sample: Sample, warnings: list[str]) -> None:
+    counts = sample.counts
+    if counts.trained_share < 0.05:
+        warnings.append(
+            f"only {counts.trained_share:.1%} of all tokens are trained; is the answer in the right column?"
+        )
+    if counts.shortened:
+        warnings.append(
+            f"{counts.shortened} of {counts.rows} rows are longer than student.max_length and are shortened "
+            f"(longest kept: {sample.longest} tokens)"
+        )
+    for reason, number in counts.dropped.items():
+        warnings.append(f"{number} of {counts.rows + number} rows are dropped: {reason}")
+    if recipe.folder.is_dir():
+        warnings.append(f"{recipe.folder} is there already; a new run needs another name, or --resume")
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def _student_config(recipe: Recipe, view: View) -> Any:
+    """The student's configuration; of one that is cut, that of the model it is cut from."""
+    student = recipe.student
+    if student.new is not None:
+        return new_config(student.new, getattr(view, "tokenizer", None))
+    if student.cut is not None and student.cut.of == "teacher":
+        assert recipe.teacher is not None
+        return config_of(recipe.teacher.model, recipe.teacher.revision)
+    return config_of(student.model if student.cut is None else student.cut.of, student.revision)
+
+
+def _student_size(recipe: Recipe, config: Any) -> Size:
+    kind, cut = recipe.student.kind or recipe.task, recipe.student.cut
+    return config_size(config, kind) if cut is None else cut_size(config, kind, cut)
+
+
+def _cache_bytes(
+    recipe: Recipe, objective: Objective, teachers: list[Size], sample: Sample, rows: Rows, view: View
+) -> int | None:
+    """What the teacher's signals on all rows, the held-out ones too, weigh on disk."""
+    if recipe.teacher is None or not recipe.teacher.cache or not teachers:
+        return None
+    (teacher,), counts = teachers, sample.counts
+    everything = sum(len(source) for source in rows.train) + (len(rows.validation) if rows.validation else 0)
+    size = 0.0
+    for need in objective.needs.teacher:
+        if need == "logits":
+            tokens = isinstance(view, CausalLM)
+            width = teacher.vocabulary if tokens else teacher.classes
+            signal = Signal(codec="topk16", shape=(None,), k=min(recipe.teacher.top_k, width), vocabulary=width)
+            size += CODECS["topk16"].bytes_per_position(signal) * (counts.trained if tokens else counts.rows)
+        elif need == "embedding":
+            size += 2 * teacher.width * sample.embeddings
+        elif need == "scores":
+            size += 4 * sample.scores
+    return int(size * everything / (counts.rows + sum(counts.dropped.values())))

@@ -1,0 +1,477 @@
+"""One run, from recipe to weights: open, read, encode, train (the method and what it is held against), measure, report.
+
+Everything a run makes lies in its folder: the recipe as resolved, metrics line by line, checkpoints, the model, what
+was measured, the report. A killed run goes on from there with ``resume``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import PartialState
+
+from stillroom import catalog
+from stillroom.checks import (
+    UNTRAINED,
+    agree,
+    build_method,
+    build_methods,
+    check_group,
+    check_labels,
+    check_teacher,
+)
+from stillroom.data.rows import recognise
+from stillroom.engine.encoding import Counts, encode
+from stillroom.engine.loop import Trained, Trainer, micro_batches, read, seed_all
+from stillroom.engine.precision import resolve
+from stillroom.errors import UserError
+from stillroom.labelling import keep_signals
+from stillroom.measuring import SUITES, Measured, Suite, check_suites, measure_all
+from stillroom.method import Objective
+from stillroom.recipe import Model, Recipe, Source
+from stillroom.recipe import check as check_recipe
+from stillroom.signals import Batch, Signals
+from stillroom.store import Store
+from stillroom.store.header import differences
+from stillroom.students.open import open_student, texts_of
+from stillroom.teachers import CachedTeacher, GroupTeacher, LocalTeacher, Teacher
+from stillroom.texts import keep_texts, with_teacher_texts
+from stillroom.views.base import View, make_batch
+from stillroom.views.encoder import TextClassifier
+from stillroom.views.image import ImageClassifier
+from stillroom.views.load import Opened, open_model
+
+log = logging.getLogger(__name__)
+
+PACKAGES = (
+    "stillroom",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "sentence-transformers",
+    "numpy",
+)
+
+
+@dataclass
+class Rows:
+    """Raw rows by source, joined only once they are encoded, since sources may differ in format."""
+
+    train: list[Any]
+    validation: Any
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything lies; ``folder / "model"`` is the student.
+        recipe: as resolved.
+        evaluation: what was measured, as in evaluation.json.
+        counts: what became of the rows.
+        trained: method name -> how its training went.
+    """
+
+    folder: Path
+    recipe: Recipe
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    trained: dict[str, Trained] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained student, which loads without stillroom."""
+        return self.folder / "model"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+
+def distill(recipe: Recipe, *, resume: bool = False, command: str | None = None) -> Run:
+    """Run a recipe to its end, and write down what came of it: the model, its card, the report.
+
+    Launched as several processes, all train, and the first alone measures and writes; the others return a run without
+    evaluation.
+
+    Args:
+        recipe: what to do.
+        resume: go on from the newest checkpoint of an earlier, killed run.
+        command: the command that repeats this, for the report.
+
+    Raises:
+        UserError: the recipe can't work as it stands, or a run is already there and ``resume`` is false.
+    """
+    began = time.monotonic()
+    run = execute(recipe, resume=resume)
+    if not _processes(recipe).is_main_process:
+        return run
+    _write_run(run, began, command)
+    from stillroom.report import write_card, write_report
+
+    write_card(run.folder)
+    write_report(run.folder)
+    return run
+
+
+def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite] = SUITES, timed: bool = True) -> Run:
+    """Train the recipe's method and what it is held against, each from the same start, and measure everybody.
+
+    Args:
+        recipe: what to do.
+        resume: go on with a killed run.
+        suites: what the names in ``recipe.evaluate`` mean.
+        timed: whether speed and size are measured too.
+    """
+    run = Run(recipe.folder, recipe)
+    check_suites(recipe.evaluate, recipe.task, suites)
+    objectives = build_methods(recipe)
+    _refuse_what_is_there(run.folder, recipe, resume)
+    rows = load_rows(recipe)
+    teachers = open_teacher(recipe)
+    start = open_student(recipe.student, recipe.task, _single(teachers), lambda: _texts(rows), recipe.train.seed)
+    here = _processes(recipe)  # from here on only the first of them can save a model, and a new student was just saved
+    check_labels(*_labelled(rows, start))
+    if said := agree([teacher.view for teacher in teachers.values()], start.view, objectives):
+        log.info("%s", said)
+    if here.is_main_process:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "recipe.yaml").write_text(recipe.to_yaml())
+    writes = [name for name, objective in objectives.items() if "text" in objective.needs.teacher]
+    answered = _teacher_writes(recipe, teachers, rows) if writes else rows
+    systems: dict[str, Opened] = {}
+    for name, objective in objectives.items():
+        main = name == recipe.method.called
+        folder = run.folder if main else run.folder / "against" / name
+        student = start._replace(model=copy.deepcopy(start.model))
+        log.info("training with %s", name)
+        own = answered if name in writes else rows
+        run.trained[name], counts = train_one(recipe, objective, student, teachers, own, folder, resume)
+        if here.is_main_process:
+            student.view.save(student.model, folder / "model")
+        systems[name] = student
+        if main:
+            run.counts = counts
+    if not here.is_main_process:
+        return run
+    for opened in (*teachers.values(), start):
+        opened.model.to(here.device)
+    everybody = _everybody(run, objectives, teachers, start, systems)
+    run.evaluation = measure_all(everybody, rows.validation, recipe.evaluate, suites, timed=timed)
+    (run.folder / "evaluation.json").write_text(json.dumps(run.evaluation, indent=1))
+    return run
+
+
+def _everybody(
+    run: Run, objectives: dict[str, Objective], teachers: dict[str, Opened], start: Opened, systems: dict[str, Opened]
+) -> list[Measured]:
+    """Who is measured, in the order of the table."""
+    recipe = run.recipe
+    found = [Measured(name, "teacher", opened, None) for name, opened in teachers.items()]
+    for name, opened in systems.items():
+        role = "student" if name == recipe.method.called else "baseline"
+        alone = not objectives[name].needs.teacher
+        found.append(Measured(name, role, opened, run.trained[name].seconds, without_teacher=alone))
+    if any(method.name == UNTRAINED for method in recipe.against):
+        found.append(Measured(UNTRAINED, "start", start, None))
+    return found
+
+
+def label(recipe: Recipe) -> Path:
+    """Run the recipe's teacher once over its rows, and keep what the method asks of it.
+
+    Returns:
+        The folder of the store, which `distill` finds again by itself; of a teacher behind an endpoint, the journal of
+        its answers.
+
+    Raises:
+        UserError: the method asks the teacher for nothing, or its signals can't be kept.
+    """
+    if recipe.teacher is None or recipe.teacher.group is not None:
+        raise UserError("there is nothing to label without a single teacher; give the recipe teacher.model")
+    recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": True})})
+    objective = build_method(recipe.method)
+    needs = objective.needs.teacher
+    if not needs:
+        raise UserError(f"there is nothing to label: {recipe.method.name!r} asks the teacher for nothing")
+    check_teacher(recipe, {recipe.method.name: objective})
+    rows, opened = load_rows(recipe), _single(open_teacher(recipe))
+    if "text" in needs:
+        with _at_work(recipe, opened):
+            return [keep_texts(recipe, opened, source).place for source in rows.train][-1]
+    assert opened is not None
+    return _keep(recipe, objective, opened, rows)
+
+
+def open_teacher(recipe: Recipe) -> dict[str, Opened]:
+    """The teachers by name; a single one is called ``teacher``. Empty without a teacher, or with one at an endpoint."""
+    return {name: _open(model, recipe) for name, model in recipe.teachers.items()}
+
+
+def _open(model: Model, recipe: Recipe) -> Opened:
+    if model.model is None:
+        raise UserError("a teacher must be a saved model; give its folder or hub id")
+    length = model.max_length or recipe.student.max_length
+    options = model.options | ({"max_length": length} if length else {})
+    dtype = getattr(torch, model.dtype)
+    kind = model.kind or recipe.task
+    return open_model(model.model, kind, revision=model.revision, dtype=dtype, attention=model.attention, **options)
+
+
+def _single(teachers: dict[str, Opened]) -> Opened | None:
+    return next(iter(teachers.values()), None)
+
+
+def load_rows(recipe: Recipe) -> Rows:
+    """The raw rows: train sources in order, and the validation rows (every fiftieth, where none are named)."""
+    train = [load_source(source) for source in recipe.data.train]
+    if recipe.data.validation is not None:
+        return Rows(train, load_source(recipe.data.validation))
+    first = train[0]
+    if len(first) < 100:
+        return Rows(train, None)
+    held_out = list(range(0, len(first), 50))[:1000]
+    train[0] = first.select(sorted(set(range(len(first))) - set(held_out)))
+    return Rows(train, first.select(held_out))
+
+
+def load_source(source: Source) -> Any:
+    """The checked rows of one source."""
+    from stillroom.data.files import load
+
+    return load(
+        source.source,
+        view=source.view,
+        split=source.split,
+        format=source.format,
+        limit=source.limit,
+        seed=source.seed,
+        **source.options,
+    )
+
+
+def _texts(rows: Rows) -> Any:
+    for source in rows.train:
+        yield from texts_of(source)
+
+
+def _labelled(rows: Rows, start: Opened) -> tuple[list[Any], int]:
+    """The rows that a classifier learns classes from, and how many classes it has; no rows for other kinds."""
+    if not (isinstance(start.view, TextClassifier) or type(start.view) is ImageClassifier):
+        return [], 0
+    sources = [*rows.train, *([rows.validation] if rows.validation else [])]
+    config: Any = start.model.config
+    return [source for source in sources if "label" in source.column_names], config.num_labels
+
+
+def train_one(
+    recipe: Recipe,
+    objective: Objective,
+    student: Opened,
+    teachers: dict[str, Opened],
+    rows: Rows,
+    folder: Path,
+    resume: bool,
+) -> tuple[Trained, Counts]:
+    """Train one student in place with one method."""
+    keep = [recipe.teacher.route] if recipe.teacher and recipe.teacher.route else []
+    asked = bool(objective.needs.teacher) and "text" not in objective.needs.teacher
+    opened = _single(teachers) if asked else None
+    cached = recipe.teacher is not None and recipe.teacher.cache
+    same = opened is None or cached or opened.view.fingerprint == student.view.fingerprint
+    other = None if same or opened is None else opened.view
+    encoded, counts = _encode_all(usable(objective, rows.train), student, other, keep)
+    held_out = encode(rows.validation, student.view, other, keep=keep, name="validation")[0] if rows.validation else []
+    device = _processes(recipe).device
+    teacher = _teacher(recipe, teachers, objective, rows) if asked else None
+    seed_all(recipe.train.seed, -1, 0)
+    student.model.to(device)
+    sample = make_batch(student.view, other, read(encoded, list(range(min(2, len(encoded)))))).to(device)
+    if teacher is not None:
+        sample.emitted = teacher(sample, objective.needs.teacher)
+    objective.setup(student.model, opened.model if opened else None, sample, student.view)
+    if teacher is not None and type(objective).look is not Objective.look:
+        needs, size = objective.needs.teacher, recipe.train.batch_size
+        objective.to(device).look(labelled(teacher, needs, encoded, student.view, other, size, device))
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        student=student.model,
+        objective=objective,
+        view=student.view,
+        teacher=teacher,
+        teacher_view=other,
+        rows=encoded,
+        validation=held_out,
+        settings=recipe.train,
+        folder=folder,
+        fingerprint=recipe.fingerprint,
+    )
+    return trainer.run(resume=resume), counts
+
+
+def labelled(
+    teacher: Teacher, needs: tuple[str, ...], rows: Any, view: View, other: View | None, size: int, device: Any
+) -> Iterator[tuple[Batch, Signals]]:
+    """The rows in order, as batches with what the teacher emits on them."""
+    for chunk in micro_batches(rows, size):
+        batch = make_batch(view, other, chunk).to(device)
+        yield batch, teacher(batch, needs)
+
+
+def usable(objective: Objective, sources: list[Any]) -> list[Any]:
+    """The sources whose rows the method can learn from.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = {id(source): recognise(source.column_names) for source in sources} if objective.reads else {}
+    kept = [source for source in sources if not objective.reads or found[id(source)] in objective.reads]
+    if not kept:
+        raise UserError(
+            f"the method learns from rows of the format {' or '.join(objective.reads)}; the data has "
+            + " and ".join(sorted(set(found.values())))
+        )
+    if left_out := sum(map(len, sources)) - sum(map(len, kept)):
+        log.info("%d rows are left out: the method learns from %s", left_out, " or ".join(objective.reads))
+    return kept
+
+
+def _encode_all(sources: list[Any], student: Opened, other: Any, keep: list[str]) -> tuple[Any, Counts]:
+    from datasets import concatenate_datasets
+
+    parts = [encode(source, student.view, other, keep=keep) for source in sources]
+    return concatenate_datasets([part for part, _ in parts]), sum((counts for _, counts in parts), Counts())
+
+
+def _teacher_writes(recipe: Recipe, teachers: dict[str, Opened], rows: Rows) -> Rows:
+    """The training rows with the teacher's answers; validation rows keep theirs, as that is what is measured."""
+    opened = _single(teachers)
+    with _at_work(recipe, opened):
+        return Rows([with_teacher_texts(recipe, opened, source) for source in rows.train], rows.validation)
+
+
+def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, rows: Rows) -> Teacher:
+    """Who is asked in training: live teachers on the device, or what the single one's cache holds, without a model."""
+    assert recipe.teacher is not None
+    if recipe.teacher.cache:
+        return CachedTeacher(Store.open(_keep(recipe, objective, teachers["teacher"], rows)))
+    device = _processes(recipe).device
+    precision = resolve(recipe.train.precision, recipe.train.device)
+    local = {name: LocalTeacher(opened.model.to(device), opened.view, precision) for name, opened in teachers.items()}
+    if recipe.teacher.group is None:
+        return local["teacher"]
+    check_group({name: opened.view for name, opened in teachers.items()})
+    return GroupTeacher(local, route=recipe.teacher.route, mix=recipe.teacher.mix)
+
+
+def _keep(recipe: Recipe, objective: Objective, opened: Opened, rows: Rows) -> Path:
+    """The store of what the method asks of the teacher on all rows; what it lacks is computed on the device."""
+    assert recipe.teacher is not None and recipe.teacher.model is not None
+    everything = [*rows.train, *([rows.validation] if rows.validation else [])]
+    temperature = float(getattr(objective, "temperature", 1.0))
+    precision = resolve(recipe.train.precision, recipe.train.device)
+    teacher, needs = LocalTeacher(opened.model, opened.view, precision), objective.needs.teacher
+    with _at_work(recipe, opened):
+        return keep_signals(recipe, recipe.teacher.model, teacher, opened, needs, everything, temperature=temperature)
+
+
+@contextmanager
+def _at_work(recipe: Recipe, opened: Opened | None) -> Iterator[None]:
+    """The teacher on the device, and off it afterwards: what it says is kept, and training has the room."""
+    if opened is not None:
+        opened.model.to(_processes(recipe).device)
+    yield
+    if opened is not None:
+        opened.model.to("cpu")
+
+
+def _processes(recipe: Recipe) -> PartialState:
+    """The processes that this run was launched as, and this one's device."""
+    return PartialState(cpu=recipe.train.device == "cpu")
+
+
+# --- measuring and writing down ---------------------------------------------------------------------------------------
+
+
+def _refuse_what_is_there(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """See that nothing is lost: a folder with anything but a recipe in it is gone on with, by the same recipe, or left.
+
+    Raises:
+        UserError: it holds a run and ``resume`` is false; it holds a run of another recipe; or something else.
+    """
+    if not any(path.is_file() and path != folder / "recipe.yaml" for path in folder.rglob("*")):
+        return
+    if not (folder / "recipe.yaml").is_file():
+        raise UserError(f"{folder} holds something that is not a run; give another name (--set name=...)")
+    finished = (folder / "run.json").is_file()
+    if not resume and finished:
+        raise UserError(f"{folder} already holds a finished run; give another name (--set name=...) or remove it")
+    if not resume:
+        raise UserError(f"{folder} holds an unfinished run; go on with --resume, give another name, or remove it")
+    before = check_recipe(yaml.safe_load((folder / "recipe.yaml").read_text()), str(folder / "recipe.yaml"))
+    both = {method.called for method in before.against} & {method.called for method in recipe.against}
+    if changed := differences(_decides(before, both), _decides(recipe, both), whole=True):
+        name, (old, new) = next(iter(changed.items()))
+        raise UserError(
+            f"{folder} is a run of another recipe: {name} was {old!r} and is {new!r}; resume with the recipe in "
+            f"{folder / 'recipe.yaml'}, or give the run another name"
+        )
+    if finished:
+        log.info("%s is finished already; it is measured and reported anew", folder)
+
+
+def _decides(recipe: Recipe, against: set[str]) -> dict[str, Any]:
+    """All that the weights of the method, and of these it is held against, depend on."""
+    kept = [method for method in recipe.against if method.called in against]
+    return recipe.decides | {"against": {method.called: method.model_dump(exclude={"label"}) for method in kept}}
+
+
+def _write_run(run: Run, began: float, command: str | None) -> None:
+    recipe = run.recipe
+    state = {
+        "name": recipe.name,
+        "method": recipe.method.name,
+        "family": _family(recipe.method.name),
+        "teacher": recipe.teacher.title if recipe.teacher else None,
+        "student": recipe.student.title,
+        "command": command or " ".join(["stillroom distill", str(run.folder / "recipe.yaml")]),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": time.monotonic() - began,
+        "seed": recipe.train.seed,
+        "versions": versions(),
+        "counts": asdict(run.counts) | {"trained_share": run.counts.trained_share},
+    }
+    (run.folder / "run.json").write_text(json.dumps(state, indent=1))
+
+
+def _family(name: str) -> str:
+    return next((system.family for system in catalog.systems() if system.slug == name), "baseline")
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the machine, and the packages that decide a result."""
+    found = {"python": sys.version.split()[0], "machine": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
