@@ -1,0 +1,1 @@
+"""Distillation of search: rerankers, dual encoders, late interaction."""
