@@ -1,0 +1,49 @@
+"""What a testbed says of a method: the recipe it runs under, what it is held against, the claim put to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillroom.data.cache import build_once
+from stillroom.measuring import Suite
+from stillroom.recipe import check
+from stillroom.run import execute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One method on its family's ground.
+
+    Attributes:
+        claim: what the paper says, as a direction that can hold or fail here, in one sentence.
+        metric: what decides, and ``higher_is_better``.
+        versus: the baseline that the claim names; it must be among the recipe's ``against``.
+        recipe: plain data of a recipe, whose ``method`` and ``against`` are all trained from one start; given whether
+            this is a smoke run (a few steps that only show that everything runs).
+        suites: measurements of this ground, by the names in the recipe's ``evaluate``.
+    """
+
+    claim: str
+    metric: str
+    higher_is_better: bool
+    versus: str
+    recipe: Callable[[bool], dict[str, Any]]
+    suites: Mapping[str, Suite] = field(default_factory=dict)
+
+
+def trained_once(name: str, recipe: Mapping[str, Any]) -> str:
+    """The folder of a model that is trained by a recipe the first time it is asked for, and kept in the cache.
+
+    Args:
+        name: of the model, for people who look into the cache.
+        recipe: plain data, without name and output; its fingerprint decides whether the kept model is the right one.
+    """
+
+    def build(folder: Path) -> None:
+        execute(check({**recipe, "name": "run", "output": str(folder)}), timed=False)
+
+    fingerprint = check({**recipe, "name": name}).fingerprint
+    return str(build_once(f"testbeds/{name}", fingerprint, build) / "run" / "model")

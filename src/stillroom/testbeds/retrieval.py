@@ -1,0 +1,191 @@
+"""`retrieval`: find the function that a sentence describes; a large dual encoder teaches a small one.
+
+A row is a sentence, the function it describes, and three others that BM25 takes for it. The teacher, all-MiniLM-L6-v2,
+compares by cosine; its scores are computed once and kept. The student is a BERT of two layers that compares by
+inner product. It was trained to find the right one of a batch's functions, and goes on from there with every method:
+same start, same rows, same steps. The last weights are measured, on functions of other modules.
+
+Both score on the scale that they were trained on, 20 cosines, so that a margin means something to both.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stillroom.data.cache import build_once, fingerprint
+from stillroom.errors import need
+from stillroom.evaluate.retrieval import dense_retrieval, score_retrieval
+from stillroom.measuring import Suite
+from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.described import described, rows_file
+from stillroom.views.load import Opened
+from stillroom.views.locate import locate
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+STUDENT = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+ROWS = {"train": 3000, "validation": 60}
+POOL, QUERIES, CANDIDATES = 1000, 500, 10
+NEGATIVES, AMONG = 3, 20  # others of a row, drawn from so many that BM25 likes best
+WINDOW = 32
+SCALE = 20.0  # of cosines, in the training of both models
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+
+
+# --- rows and models --------------------------------------------------------------------------------------------------
+
+
+def _words(text: str) -> list[str]:
+    """In lower case; names are taken apart at underscores and capitals."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def favourites(queries: list[str], documents: list[str], count: int) -> list[list[int]]:
+    """The places of the ``count`` documents that BM25 likes best for each query, best first."""
+    index = need("bm25s", "retrieval").BM25()
+    index.index([_words(text) for text in documents], show_progress=False)
+    scores = np.stack([index.get_scores(_words(text)) for text in queries])
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count].tolist()
+
+
+@cache
+def triples(split: str, count: int) -> str:
+    """A file of rows: a sentence, the function that it describes, and functions that BM25 takes for it."""
+    rows, draw = described(split, count), np.random.default_rng(0)
+    names = [row["positive"] for row in rows]
+    found: list[dict[str, Any]] = []
+    for place, near in enumerate(favourites([row["anchor"] for row in rows], names, AMONG)):
+        others = [other for other in near if other != place]
+        found.append(rows[place] | {"negative": [names[n] for n in draw.choice(others, NEGATIVES, replace=False)]})
+    return rows_file(f"ranked-{split}", tuple(found))
+
+
+def _data(smoke: bool) -> dict[str, Any]:
+    return {split: triples(split, 32 if smoke else count) for split, count in ROWS.items()}
+
+
+def _train(steps: int, smoke: bool, **settings: Any) -> dict[str, Any]:
+    fixed = {"group_by_length": True, "evaluate_every": 0, "save_every": 0, "device": "cpu"}
+    return {"steps": 2 if smoke else steps, "batch_size": 32, **fixed, **settings}
+
+
+def teacher() -> str:
+    """The folder of the teacher: MiniLM, whose inner products are ``SCALE`` cosines."""
+
+    def build(folder: Path) -> None:
+        whole = _library().SentenceTransformer(str(locate(MINILM)), device="cpu")
+        _save([*whole, _times(SCALE**0.5, whole.get_embedding_dimension())], folder)
+
+    return str(build_once("testbeds/retrieval-teacher", fingerprint(MINILM, SCALE), build))
+
+
+def start(smoke: bool = False) -> str:
+    """The folder of the dual encoder that everybody starts from.
+
+    It was trained on cosines. What takes their place is a layer that multiplies by one number, such that vectors of the
+    usual length give ``SCALE`` cosines: a student that must give unit vectors could not give its teacher's margins.
+    """
+    rows = described("train", 32 if smoke else ROWS["train"])
+    trained = trained_once(
+        "retrieval-start",
+        {
+            "task": "embeddings",
+            "student": {"new": {"architecture": "bert", "config": STUDENT, "vocabulary": 4000}, "max_length": WINDOW},
+            "data": rows_file("described-train", rows),
+            "method": "contrastive",
+            "train": _train(250, smoke, batch_size=64, learning_rate=2e-3),
+        },
+    )
+
+    def build(folder: Path) -> None:
+        *body, _normalise = _library().SentenceTransformer(trained, device="cpu")
+        plain = _library().SentenceTransformer(modules=body, device="cpu")
+        usual = plain.encode([row["anchor"] for row in rows[:200]], convert_to_tensor=True).norm(dim=-1).mean()
+        _save([*body, _times(SCALE**0.5 / float(usual), STUDENT["hidden_size"])], folder)
+
+    return str(build_once("testbeds/retrieval-dual-start", fingerprint(trained, SCALE), build))
+
+
+def _times(factor: float, width: int) -> Any:
+    """A module of a pipeline that multiplies vectors by a number, to begin with."""
+    dense = import_module("sentence_transformers.sentence_transformer.modules").Dense
+    layer = dense(width, width, bias=False, activation_function=nn.Identity())
+    layer.linear.weight.data = factor * torch.eye(width)
+    return layer
+
+
+def _save(modules: list[Any], folder: Path) -> None:
+    _library().SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+
+
+def _library() -> Any:
+    return need("sentence_transformers", "embeddings")
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def search(opened: Opened, *, pool: int, queries: int) -> dict[str, float]:
+    """Functions found by their descriptions, in two ways.
+
+    ``mrr@10`` and so on: all of ``pool`` functions searched with the model's vectors. ``reranked_mrr@10`` and so on:
+    BM25's ten favourites put in order by the model; a query whose function is not among them counts 0.
+    """
+    rows = described("test", pool)
+    asked, names = [row["anchor"] for row in rows[:queries]], [row["positive"] for row in rows]
+    relevance = [{place: 1} for place in range(queries)]
+    sentences, functions = (vectors(opened, texts) for texts in (asked, names))
+    whole = sentences @ functions.T
+    near = torch.tensor(favourites(asked, names, CANDIDATES))
+    reranked = torch.full_like(whole, -torch.inf).scatter(1, near, whole.gather(1, near))
+    found = {f"reranked_{name}": value for name, value in score_retrieval(reranked, relevance, CANDIDATES).items()}
+    return dense_retrieval(sentences, functions, relevance, 10) | found
+
+
+def vectors(opened: Opened, texts: list[str]) -> Tensor:
+    """[texts, D], as the pipeline gives them, of any length."""
+    model: Any = opened.model
+    return model.encode(texts, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
+
+
+SUITES: dict[str, Suite] = {
+    "search": partial(search, pool=POOL, queries=QUERIES),
+    "small-search": partial(search, pool=16, queries=8),
+}
+
+
+# --- benches ----------------------------------------------------------------------------------------------------------
+
+
+def _recipe(smoke: bool, *, method: Any, against: list[Any], steps: int = 200, rate: float = 1e-3) -> dict[str, Any]:
+    return {
+        "task": "bi-encoder",
+        "teacher": {"model": teacher(), "cache": True},
+        "student": {"model": start(smoke), "max_length": WINDOW},
+        "data": _data(smoke),
+        "method": method,
+        "against": against,
+        "train": _train(steps, smoke, learning_rate=rate),
+        "evaluate": ["small-search" if smoke else "search"],
+    }
+
+
+BENCHES: dict[str, Bench] = {
+    "margin-mse": Bench(
+        claim="x",
+        metric="mrr@10",
+        higher_is_better=True,
+        versus="ranknet",
+        recipe=partial(_recipe, method="margin-mse", against=["ranknet", "score_mse", "listwise_kl", "untrained"]),
+        suites=SUITES,
+    ),
+}
