@@ -1,0 +1,147 @@
+"""The pages and tables that are written by the catalogue and not by hand.
+
+As an mkdocs hook it adds a page for each family and for each built method to the site; they are never committed. As a
+command it brings the family table of README.md up to date, between its two markers::
+
+    python tools/docs.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillroom import catalog
+from stillroom.cli.show import measured
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).parent.parent
+MARKED = re.compile(r"(<!-- families: written by tools/docs.py -->\n).*?(<!-- end of families -->)", re.DOTALL)
+
+FAMILIES = {
+    "language": "language models: token-level, on-policy, across tokenizers, quantised",
+    "reasoning": "chains of thought, tool use and instructions, moved into a small model",
+    "synthesis": "data written, judged and filtered by a large model",
+    "encoders": "BERT-like encoders: layers, attention, pruning, architecture",
+    "embeddings": "text embeddings: general, multilingual, compressed",
+    "retrieval": "search: dense, late interaction, rerankers, efficient indexes",
+    "vision": "image classifiers, detectors, segmenters, self-supervised features",
+    "multimodal": "CLIP and vision-language models",
+    "diffusion": "image generation, faster or better steered",
+    "speech": "speech recognition and speech representations",
+    "graphs": "graph neural networks, and models that no longer need the graph",
+    "lexical": "word vectors, senses and lexical relations",
+    "parsing": "structured prediction: parsers, grammars, semantic parsing",
+    "analysis": "surveys to browse, probes, and what distillation does to a model",
+}
+
+
+def family_table(links: dict[str, str]) -> str:
+    """One row a family, counted from the files that are there.
+
+    Args:
+        links: family -> where it leads; the others are named without a link.
+    """
+    rows = []
+    for family, text in FAMILIES.items():
+        states = [system.state for system in catalog.systems(family=family)]
+        built = sum(state != "planned" for state in states)
+        name = f"[{family}]({links[family]})" if family in links else family
+        rows.append((name, text, len(states), built, states.count("reproduced")))
+    total = ("**all**", "", *(sum(column) for column in zip(*(row[2:] for row in rows), strict=True)))
+    return _table(("family", "what it is about", "systems", "built", "measured"), [*rows, total])
+
+
+def catalogue_page() -> str:
+    """Where browsing starts."""
+    return f"""# The catalogue
+
+Every system has one name, its slug: in a recipe, on the command line, as a file and here. *Built* means that its code
+is in the package and passes the contract tests; *measured* that `stillroom reproduce` ran it against its baselines.
+
+{family_table({family: f"families/{family}.md" for family in FAMILIES})}
+"""
+
+
+def family_page(family: str) -> str:
+    """The systems of one family."""
+    rows = []
+    for system in catalog.systems(family=family):
+        name = f"`{system.slug}`" if system.state == "planned" else f"[`{system.slug}`](../methods/{system.slug}.md)"
+        kind = system.source.kind if system.source else ""
+        rows.append((name, system.title, kind, system.state))
+    table = _table(("slug", "paper", "kind", "state"), rows)
+    return f"# {family.capitalize()}\n\n{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}.\n\n{table}\n"
+
+
+def method_page(system: catalog.System) -> str:
+    """One built method: what its docstring, its signature and its result say."""
+    source = system.source
+    if source is None:
+        raise ValueError(f"{system.slug} is planned and has no page yet")
+    needs = ", ".join(f"`{need}`" for need in source.needs) or "no signal of a model"
+    parts = [
+        f"# {system.slug}",
+        f"*{system.title}*",
+        f"Family [{system.family}](../families/{system.family}.md), kind `{source.kind}`, needs {needs}.",
+    ]
+    parts += [f"## {label}\n\n{text}" for label, text in source.paragraphs.items()]
+    if source.parameters:
+        rows = [(f"`{p.name}`", _code(p.annotation), _code(p.default or "required"), p.text) for p in source.parameters]
+        parts.append("## Parameters\n\n" + _table(("name", "type", "default", "meaning"), rows))
+    parts.append(f"## In Python\n\n```python\nfrom {system.module} import {source.name}\n```")
+    parts.append("## Measured\n\n```text\n" + measured(system) + "\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Every written page: its path in the site and its Markdown."""
+    yield "catalogue.md", catalogue_page()
+    for family in catalog.families():
+        yield f"families/{family}.md", family_page(family)
+    for system in catalog.systems():
+        if system.state != "planned":
+            yield f"methods/{system.slug}.md", method_page(system)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The mkdocs hook: add the written pages to those on disk."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def readme(text: str) -> str:
+    """README.md with its family table brought up to date.
+
+    Raises:
+        ValueError: it does not have the two markers.
+    """
+    if not MARKED.search(text):
+        raise ValueError(
+            "README.md lacks the markers <!-- families: written by tools/docs.py --> and <!-- end of families -->"
+        )
+    folders = {family: Path("src/stillroom/methods") / family for family in FAMILIES}
+    table = family_table({family: str(folder) for family, folder in folders.items() if (ROOT / folder).is_dir()})
+    return MARKED.sub(lambda mark: f"{mark[1]}\n{table}\n\n{mark[2]}", text)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+if __name__ == "__main__":
+    place = ROOT / "README.md"
+    place.write_text(readme(place.read_text(encoding="utf-8")), encoding="utf-8")
