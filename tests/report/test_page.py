@@ -72,9 +72,9 @@ def test_every_figure_is_there(complete_text, figure):
 
 
 def test_the_table_has_its_order(complete_text):
-    columns = "teacher margin-mse student untrained student, untrained sft without the teacher kd baseline bm25 baseline"
-    first = "nDCG@10 ↑ 0.712"
-    assert complete_text.index(f"What survived {columns} {first}")
+    columns = "teacher margin-mse student untrained student, untrained"
+    columns += " sft without the teacher kd baseline bm25 baseline"
+    assert f"What survived {columns} nDCG@10 ↑ 0.712" in complete_text
 
 
 def test_the_least_has_no_empty_headings(tmp_path):
