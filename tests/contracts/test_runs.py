@@ -14,9 +14,11 @@ from safetensors import safe_open
 from tests.contracts import worlds
 from tests.contracts.test_contracts import loss, same
 
+from stillroom.checks import check_teacher
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import Trainer
 from stillroom.engine.settings import Train
+from stillroom.errors import UserError
 from stillroom.labelling import CACHEABLE, keep_signals
 from stillroom.recipe import check
 from stillroom.signals import TopK
@@ -130,14 +132,19 @@ def test_where_pad_is_eos_the_end_is_still_learnt(case):
 
 def test_a_cached_teacher_teaches_like_the_live_one(case, tmp_path, monkeypatch):
     needs = case.objective.needs.teacher
-    if case.objective.live_teacher or not needs or any(need not in CACHEABLE for need in needs):
-        pytest.skip(f"{case.method} asks for nothing that a cache keeps")
+    keep = {"name": "x", "task": case.world.kind, "student": "s", "method": "sft", "data": "d"}
+    recipe = check(keep | {"teacher": {"model": "t", "cache": True, "top_k": 10_000}})
+    if case.objective.live_teacher or any(need not in (*CACHEABLE, "text") for need in needs):
+        with pytest.raises(UserError, match=r"teacher\.cache=false"):
+            check_teacher(recipe, {case.method: case.objective})
+        return
+    check_teacher(recipe, {case.method: case.objective})
+    if not needs or "text" in needs:
+        return  # nothing is asked of a teacher, or texts, which tests/cli/test_distill.py follows into training
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path))
     for model in (case.student.model, case.teacher.model, case.objective):
         model.float()  # what is kept was computed on what views give
     live = LocalTeacher(case.teacher.model, case.teacher.view)
-    keep = {"name": "x", "task": case.world.kind, "student": "s", "method": "sft", "data": "d"}
-    recipe = check(keep | {"teacher": {"model": "t", "cache": True, "top_k": 10_000}})
     rows = [Dataset.from_list(case.world.rows)]
     cached = CachedTeacher(Store.open(keep_signals(recipe, "t", live, case.teacher, needs, rows)))
     batch = case.batch(case.world.rows)

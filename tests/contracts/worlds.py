@@ -93,7 +93,12 @@ def build(kind: str, folder: Path) -> World:
     same = None if kind.startswith("image") else str(student)
     scratch = Scratch(architecture=architecture, config=large | extra, tokenizer=same)
     new_model(scratch, other, lambda: texts, teacher)
-    return World(kind, str(student), str(teacher), rows_of(kind))
+    return found(kind, folder)
+
+
+def found(kind: str, folder: Path) -> World:
+    """A world that was built."""
+    return World(kind, str(folder / "student"), str(folder / "teacher"), rows_of(kind))
 
 
 TEMPLATE = "template"  # what CONTRIBUTING tells people to copy; it must pass as it stands
@@ -119,10 +124,10 @@ def kind_of(method: str) -> str:
     return getattr(resolve(method), "kind", None) or task_of(method)
 
 
-def make(method: str) -> Objective:
-    """A method with settings that fit these tiny models."""
+def make(method: str, **settings: Any) -> Objective:
+    """A method with these settings; without any, with such as fit these tiny models."""
     made = resolve(method)
-    return made.example() if hasattr(made, "example") else made()
+    return made.example() if hasattr(made, "example") and not settings else made(**settings)
 
 
 @dataclass
@@ -155,10 +160,10 @@ class Case:
         return replace(made, student=exact(made.student), teacher=exact(made.teacher) if made.teacher else None)
 
 
-def case(method: str, world: World) -> Case:
+def case(method: str, world: World, **settings: Any) -> Case:
     """A method on fresh copies of its world's models."""
     student, teacher = world.open("student"), world.open("teacher")
-    made = Case(method, world, make(method), student, teacher)
+    made = Case(method, world, make(method, **settings), student, teacher)
     torch.manual_seed(1)
     sample = made.batch(world.rows[:2])
     if made.objective.needs.teacher and "text" not in made.objective.needs.teacher:

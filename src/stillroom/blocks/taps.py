@@ -2,7 +2,7 @@
 
 Architectures spell the same part differently. Here the names of the maps that make an attention's queries, keys and
 values are found, in any model that has them apart: BERT, RoBERTa, ELECTRA, DistilBERT, DeBERTa, ViT, CLIP, T5, the
-    Llamas.
+Llamas.
 """
 
 from __future__ import annotations

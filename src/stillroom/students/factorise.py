@@ -15,7 +15,7 @@ mean square over *running text* is the principal components of Y with every word
 positions and types are projected on the same B. The coordinates are turned so that they sum to 0 (this costs one of
 the E dimensions), so the new LayerNorm has no mean to take away. Its division by the length, where BERT has none, is
 the one part that is not linear: :math:`\gamma` is the typical length, and what is left over is for the training to
-    mend.
+mend.
 """
 
 from __future__ import annotations

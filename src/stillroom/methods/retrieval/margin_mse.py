@@ -11,7 +11,7 @@ another one can be compared. So the student's margin is regressed on the teacher
     loss = mean over pairs of [(s(q, p+) - s(q, p-)) - (t(q, p+) - t(q, p-))]^2   (equation 6).
 
 Raw logits on both sides: no sigmoid, no temperature, no clipping, no labels. Gradients reach both of the student's
-    scores.
+scores.
 
 **Kept and changed**: A row may have several other passages; each makes a pair with the relevant one, and all pairs
 weigh alike (the paper's triples have one). Pairs that the teacher ranks the other way round are kept, as in the paper;

@@ -27,7 +27,7 @@ from these four by the student's scores (Plackett-Luce), averaged over rows.
 distance carries gradient, and the teacher's vectors have length 1. The paper's triplet loss samples negatives by
 distance; here all triplets of the batch that break the margin count, on the student's vectors as they are. A loss is
 of a whole batch: so is each micro-batch's, and with several processes each one's. The paper's batches are
-    ``train.per_class: 5``.
+``train.per_class: 5``.
 
 **Use it when**: vectors are searched by distance and the student's are much shorter than the teacher's. Teacher
 vectors are all it asks for, so they can be cached. Batches must be large and mixed enough to have relations worth

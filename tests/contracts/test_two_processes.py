@@ -1,0 +1,66 @@
+"""Two real processes (gloo, CPU) train every method to the weights of one process that takes the same rows.
+
+Every process draws anew, so gkd is tried on the data's answers, and masked language modelling (`mlm`) not at all. A
+loss across the rows of a batch is one of each process's rows, as of each micro-batch's: so the one process takes the
+two processes' rows as two micro-batches. The triplet loss counts after the forward pass and can't be split like that.
+Running statistics of a batch normalisation are each process's own; what is compared is what is trained.
+
+pytest tests/contracts/test_two_processes.py
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.contracts import two_processes, worlds
+
+from stillroom.engine import loop
+
+ROOT = Path(__file__).parents[2]
+METHODS = [name for name in worlds.methods() if name not in ("mlm", "triplet")]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder with a world of each kind."""
+    folder = tmp_path_factory.mktemp("worlds")
+    for kind in {worlds.kind_of(name) for name in METHODS}:
+        worlds.build(kind, folder / kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(places, tmp_path_factory):
+    """What two processes made of each method."""
+    out = tmp_path_factory.mktemp("two")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29583"]
+    done = subprocess.run(
+        [*launch, two_processes.__file__, str(places), str(out), *METHODS],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {name: load_file(out / f"{name}.safetensors") for name in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_train_like_one(method, places, trained_by_two, tmp_path, monkeypatch):
+    world = worlds.found(worlds.kind_of(method), places / worlds.kind_of(method))
+    across = worlds.make(method).across_rows
+    if across:
+        monkeypatch.setattr(loop, "share", lambda rows, **_: [rows[0::2], rows[1::2]])
+    one = two_processes.train(world, method, tmp_path, micro_batch=two_processes.ROWS // 2 if across else 0)
+    start = dict(worlds.case(method, world).student.model.named_parameters())
+    assert any(not torch.equal(one[f"student.{name}"], tensor) for name, tensor in start.items())
+    assert one.keys() == trained_by_two[method].keys()
+    for name, tensor in one.items():
+        loose = tensor.dtype == torch.float32
+        torch.testing.assert_close(
+            trained_by_two[method][name], tensor, atol=1e-6 if loose else 1e-9, rtol=1e-4 if loose else 1e-7
+        )

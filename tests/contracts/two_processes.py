@@ -1,0 +1,72 @@
+"""Trains methods on their tiny worlds, alone or as one of two processes, and keeps what came out.
+
+Run by test_two_processes: ``two_processes.py WORLDS OUT METHOD...``
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors.torch import save_file
+from tests.contracts import worlds
+
+from stillroom.engine.encoding import encode
+from stillroom.engine.loop import Trainer
+from stillroom.engine.settings import Train
+from stillroom.teachers import LocalTeacher
+
+ROWS, STEPS = 8, 3  # all eight rows in each step
+SETTINGS = {"gkd": {"lmbda": 0.0}}  # no answers of the student, which every process draws anew
+
+
+def train(world, method, folder, *, micro_batch=0):
+    """The parameters of student and objective after a few steps; sgd, which keeps small differences small."""
+    made = worlds.case(method, world, **SETTINGS.get(method, {}))
+    for module in made.student.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # every process drops its own
+    if world.kind.startswith("image"):  # pictures are float32, all else is float64
+        for model in (made.student.model, made.teacher.model, made.objective):
+            model.float()
+    encoded, _ = encode(Dataset.from_list(world.rows), made.student.view, made.other)
+    uses = made.objective.needs.teacher and "text" not in made.objective.needs.teacher
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        student=made.student.model,
+        objective=made.objective,
+        view=made.student.view,
+        teacher=LocalTeacher(made.teacher.model, made.teacher.view) if uses else None,
+        teacher_view=made.other,
+        rows=encoded,
+        validation=[],
+        settings=Train(
+            steps=STEPS,
+            batch_size=ROWS,
+            micro_batch=micro_batch,
+            learning_rate=1e-2,
+            optimizer="sgd",
+            device="cpu",
+            save_every=0,
+        ),
+        folder=folder,
+        fingerprint="one",
+    )
+    trainer.run()
+    return {name: value.detach() for name, value in trainer.accelerator.unwrap_model(trainer.pair).named_parameters()}
+
+
+if __name__ == "__main__":
+    there, out, *methods = sys.argv[1:]
+    state = PartialState(cpu=True)
+    assert state.num_processes == 2
+    for name in methods:
+        kind = worlds.kind_of(name)
+        found = train(worlds.found(kind, Path(there) / kind), name, Path(out) / name)
+        if state.is_main_process:
+            save_file({key: value.contiguous() for key, value in found.items()}, Path(out) / f"{name}.safetensors")
+    state.wait_for_everyone()
+    if state.is_main_process:
+        (Path(out) / "torch").write_text(torch.__version__)
+    state.destroy_process_group()
