@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stillroom import catalog
 from stillroom.cli.show import measured
+from stillroom.report.charts import Bar, bars
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -75,8 +76,40 @@ def family_page(family: str) -> str:
         name = f"`{system.slug}`" if system.state == "planned" else f"[`{system.slug}`](../methods/{system.slug}.md)"
         kind = system.source.kind if system.source else ""
         rows.append((name, system.title, kind, system.state))
-    table = _table(("slug", "paper", "kind", "state"), rows)
-    return f"# {family.capitalize()}\n\n{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}.\n\n{table}\n"
+    parts = [f"# {family.capitalize()}", f"{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}."]
+    parts.append(_table(("slug", "paper", "kind", "state"), rows))
+    if results := [system for system in catalog.systems(family=family) if system.result]:
+        parts.append("## Measured")
+        parts.append(
+            "Each on the family's own ground, against its baselines, from the same start and for as many steps; mean "
+            "and standard deviation over the seeds."
+        )
+        rows = [_measured_row(system) for system in results]
+        parts.append(_table(("slug", "measure", "method", "baseline of the claim", "teacher", "verdict"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _measured_row(system: catalog.System) -> tuple[str, ...]:
+    found: Any = system.result
+
+    def spread(name: str) -> str:
+        entry = found["systems"].get(name, {})
+        return f"{entry['mean']:.3f} ± {entry['std']:.3f}" if "mean" in entry else "not measured"
+
+    measure = f"{found['metric']} {'↑' if found['higher_is_better'] else '↓'}"
+    versus = f"{spread(found['versus'])} (`{found['versus']}`)"
+    name = f"[`{system.slug}`](../methods/{system.slug}.md)"
+    return name, measure, spread(system.slug), versus, spread("teacher"), str(found.get("verdict", ""))
+
+
+def figure(system: catalog.System) -> str:
+    """The kept result as bars, with 95 % intervals over the seeds; empty without one."""
+    found: Any = system.result
+    if not found:
+        return ""
+    entries = [(name, entry) for name, entry in found["systems"].items() if "mean" in entry]
+    made = [Bar(name, entry["mean"], *(entry["interval"] if entry["std"] else ())) for name, entry in entries]
+    return "<figure>" + bars(made, title=f"{system.slug}: {found['metric']}", width=560) + "</figure>"
 
 
 def method_page(system: catalog.System) -> str:
@@ -95,7 +128,9 @@ def method_page(system: catalog.System) -> str:
         rows = [(f"`{p.name}`", _code(p.annotation), _code(p.default or "required"), p.text) for p in source.parameters]
         parts.append("## Parameters\n\n" + _table(("name", "type", "default", "meaning"), rows))
     parts.append(f"## In Python\n\n```python\nfrom {system.module} import {source.name}\n```")
-    parts.append("## Measured\n\n```text\n" + measured(system) + "\n```")
+    parts.append("## Measured")
+    parts += [chart] if (chart := figure(system)) else []
+    parts.append("```text\n" + measured(system) + "\n```")
     return "\n\n".join(parts) + "\n"
 
 

@@ -176,7 +176,7 @@ BENCHES: dict[str, Bench] = {
                 "mlm",
                 "untrained",
             ],
-            steps=400,
+            steps=250,
             rate=1e-3,
         ),
         suites=SUITES,
