@@ -15,23 +15,7 @@ from stillroom.testbeds import described as rows
 from stillroom.testbeds import embeddings
 from stillroom.views.load import open_model
 
-PACKAGES = rows.PACKAGES
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_ground(tmp_path_factory):
-    """One package is read, into a cache of our own."""
-
-    def forget():
-        rows.described.cache_clear()
-        embeddings.teacher_vectors.cache_clear()
-
-    forget()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(rows, "PACKAGES", ("huggingface_hub",))
-        yield
-    forget()
+pytestmark = pytest.mark.usefixtures("one_package")
 
 
 def test_rows_are_functions_and_their_descriptions_and_none_is_in_two_splits():
@@ -89,12 +73,8 @@ def test_every_bench_runs(slug, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_ground_tells_better_from_worse(tmp_path, monkeypatch):
+def test_the_ground_tells_better_from_worse(tmp_path, whole_ground):
     """The teacher finds more functions than a student that is trained without it, by more than its seeds differ."""
-    monkeypatch.delenv("STILLROOM_CACHE")  # the teacher's vectors are worth keeping
-    monkeypatch.setattr(rows, "PACKAGES", PACKAGES)
-    rows.described.cache_clear()
-    embeddings.teacher_vectors.cache_clear()
     found = reproduce("distilcse", folder=tmp_path)["systems"]
     alone = found["contrastive"]["metrics"]["mrr@10"]
     assert found["teacher"]["metrics"]["mrr@10"][0] - max(alone) > 3 * (max(alone) - min(alone))

@@ -14,15 +14,7 @@ from stillroom.reproduce import reproduce
 from stillroom.testbeds import language
 from stillroom.views.load import open_model
 
-
-@pytest.fixture(scope="module", autouse=True)
-def fresh_cache(tmp_path_factory):
-    """Nothing is taken from the user's cache, and nothing is left there."""
-    language.problems.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    language.problems.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def rows(part):
@@ -78,9 +70,7 @@ def test_every_bench_runs(slug, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_ground_tells_better_from_worse(tmp_path, monkeypatch):
+def test_the_ground_tells_better_from_worse(tmp_path, whole_ground):
     """The teacher solves more problems than a student that is trained without it, by more than its seeds differ."""
-    monkeypatch.delenv("STILLROOM_CACHE")  # a trained teacher is worth keeping
-    language.problems.cache_clear()
     systems = reproduce("taid", folder=tmp_path)["systems"]
     assert systems["teacher"]["mean"] - systems["sft"]["mean"] > 3 * systems["sft"]["std"]

@@ -14,23 +14,7 @@ from stillroom.testbeds import described as rows
 from stillroom.testbeds import retrieval
 from stillroom.views.load import open_model
 
-PACKAGES = rows.PACKAGES
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_ground(tmp_path_factory):
-    """One package is read, into a cache of our own."""
-
-    def forget():
-        rows.described.cache_clear()
-        retrieval.triples.cache_clear()
-
-    forget()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(rows, "PACKAGES", ("huggingface_hub",))
-        yield
-    forget()
+pytestmark = pytest.mark.usefixtures("one_package")
 
 
 def test_bm25_reads_names_word_by_word():
@@ -89,11 +73,7 @@ def test_every_bench_runs(slug, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_ground_tells_better_from_worse(tmp_path, monkeypatch):
+def test_the_ground_tells_better_from_worse(tmp_path, whole_ground):
     """The teacher finds more functions than a student that is trained on labels, by more than its seeds differ."""
-    monkeypatch.delenv("STILLROOM_CACHE")  # the start and the teacher's scores are worth keeping
-    monkeypatch.setattr(rows, "PACKAGES", PACKAGES)
-    rows.described.cache_clear()
-    retrieval.triples.cache_clear()
     found = reproduce("margin-mse", folder=tmp_path)["systems"]
     assert found["teacher"]["mean"] - found["ranknet"]["mean"] > 3 * found["ranknet"]["std"]

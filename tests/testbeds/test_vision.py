@@ -14,15 +14,7 @@ from stillroom.reproduce import reproduce
 from stillroom.testbeds import vision
 from stillroom.views.load import open_model
 
-
-@pytest.fixture(scope="module", autouse=True)
-def fresh_cache(tmp_path_factory):
-    """Nothing is taken from the user's cache, and nothing is left there."""
-    vision.pictures.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    vision.pictures.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def rows(part, smoke=True):
@@ -88,9 +80,7 @@ def test_the_bench_runs_with_one_method_under_several_names(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_ground_tells_better_from_worse(tmp_path, monkeypatch):
+def test_the_ground_tells_better_from_worse(tmp_path, whole_ground):
     """The teacher finds more unseen digits than a student trained without it, by more than its seeds differ."""
-    monkeypatch.delenv("STILLROOM_CACHE")  # a trained teacher is worth keeping
-    vision.pictures.cache_clear()
     systems = reproduce("rkd", folder=tmp_path)["systems"]
     assert systems["teacher"]["mean"] - systems["triplet"]["mean"] > 2 * systems["triplet"]["std"]

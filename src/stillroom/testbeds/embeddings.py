@@ -132,9 +132,9 @@ BENCHES: dict[str, Bench] = {
         suites=SUITES,
     ),
     "hpd": Bench(
-        claim="Taught vectors that are reduced already, a student keeps more of the teacher's neighbours than one that "
+        claim="Taught vectors that are reduced already, a student keeps more of the teacher's likenesses than one that "
         "is taught whole vectors and reduced afterwards.",
-        metric="nearest@10",
+        metric="teacher_spearman",
         higher_is_better=True,
         versus="reduced-afterwards",
         recipe=partial(
