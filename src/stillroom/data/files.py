@@ -25,8 +25,10 @@ Source = str | Path | Sequence[str | Path]
 BUILT_IN = {
     "arithmetic": "stillroom.data.arithmetic",
     "digits": "stillroom.data.digits",
+    "facts": "stillroom.data.facts",
     "judgements": "stillroom.data.judgements",
     "pydocs": "stillroom.data.pydocs",
+    "speech": "stillroom.data.speech",
     "words": "stillroom.data.words",
 }
 """Name -> module. It has ``VIEWS`` (view -> row format, or None for rows that are not for training), of which the first
