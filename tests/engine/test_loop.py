@@ -141,6 +141,13 @@ def test_killed_at_three_moments_and_resumed_it_ends_in_the_same_weights(tiny, t
     assert names[0].read_bytes() == names[1].read_bytes()
 
 
+def test_runs_of_one_process_may_differ_in_precision(make_trainer, tmp_path):
+    for number, precision in enumerate(("no", "bf16", "no")):
+        trainer = make_trainer(tmp_path / str(number), steps=1, precision=precision)
+        trainer.run()
+        assert trainer.accelerator.mixed_precision == precision
+
+
 def test_a_run_that_is_there_is_not_overwritten(make_trainer, tmp_path):
     make_trainer(tmp_path / "run", save_every=2).run()
     with pytest.raises(UserError, match="--resume"):

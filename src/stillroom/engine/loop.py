@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -116,6 +117,7 @@ class Trainer:
         self.teacher, self.teacher_view, self.view, self.objective = teacher, teacher_view, view, objective
         self.rows, self.validation, self.evaluate, self.primary = rows, validation, evaluate, primary
         self.precision = resolve(settings.precision, settings.device)
+        AcceleratorState._reset_state()  # it keeps the precision of this process's last run, and refuses another
         trackers = [name for name in settings.trackers if name != "none"]
         self.accelerator = Accelerator(
             mixed_precision=self.precision,
