@@ -31,3 +31,15 @@ def write(tmp_path):
         return path
 
     return write_rows
+
+
+@pytest.fixture(scope="session")
+def emoji_packages(_own_cache):
+    """Skips where a package with pictures or names is missing, with the sentence that says which to install."""
+    from stillroom.data.emoji.base_table import stamp
+    from stillroom.errors import UserError
+
+    try:
+        stamp()
+    except UserError as error:
+        pytest.skip(str(error))

@@ -25,10 +25,13 @@ Source = str | Path | Sequence[str | Path]
 BUILT_IN = {
     "arithmetic": "stillroom.data.arithmetic",
     "digits": "stillroom.data.digits",
+    "emoji": "stillroom.data.emoji",
     "facts": "stillroom.data.facts",
     "judgements": "stillroom.data.judgements",
+    "parallel": "stillroom.data.parallel",
     "pydocs": "stillroom.data.pydocs",
     "speech": "stillroom.data.speech",
+    "wordnet": "stillroom.data.wordnet",
     "words": "stillroom.data.words",
 }
 """Name -> module. It has ``VIEWS`` (view -> row format, or None for rows that are not for training), of which the first

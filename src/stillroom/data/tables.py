@@ -26,11 +26,12 @@ def batches(rows: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
 
 
 class TableWriter:
-    """Writes rows to an Arrow file, a thousand at a time. A column that a row lacks is null."""
+    """Writes rows to an Arrow file, ``batch`` at a time. A column that a row lacks is null."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, batch: int = BATCH) -> None:
         import pyarrow as pa
 
+        self._batch = batch
         self._schema, self._waiting = schema, list[Mapping[str, Any]]()
         self._file = pa.OSFile(str(path), "wb")
         self._stream = pa.ipc.new_stream(self._file, schema)
@@ -38,7 +39,7 @@ class TableWriter:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one row."""
         self._waiting.append(row)
-        if len(self._waiting) == BATCH:
+        if len(self._waiting) == self._batch:
             self._flush()
 
     def _flush(self) -> None:
