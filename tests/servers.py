@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -104,6 +105,9 @@ class Limits:
     samples: whether answers at a temperature differ. counts: whether answers carry token counts.
     delay: seconds before each answer.
     hang: seconds that a ``hang`` lasts.
+    say: prompt -> the answer's text and its finish reason, in place of an echo.
+    holds_after: so many are answered; the others wait, open, until the server's ``release`` is set.
+    stops_after: so many are answered; then every connection is dropped.
     """
 
     first: Sequence[Any] = ()
@@ -118,6 +122,9 @@ class Limits:
     counts: bool = True
     delay: float = 0.0
     hang: float = 1.0
+    say: Callable[[str], tuple[str, str]] | None = None
+    holds_after: int | None = None
+    stops_after: int | None = None
 
 
 class LimitedServer:
@@ -126,13 +133,14 @@ class LimitedServer:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.requests, self.answered = limits, [], []
         self.open = self.most_open = 0
-        self.lock = threading.Lock()
+        self.lock, self.release, self.admitted = threading.Lock(), threading.Event(), 0
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = _QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
+        self.release.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -217,11 +225,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self.error(400, "logprobs is not supported")
         if body.get("top_logprobs", 0) > limits.ceiling and limits.log_probs == "given" and not limits.cuts:
             return self.error(400, f"top_logprobs must be at most {limits.ceiling}")
+        with self.owner.lock:
+            self.owner.admitted += 1
+            admitted = self.owner.admitted
+        if limits.stops_after is not None and admitted > limits.stops_after:
+            return self.trouble("reset")
+        if limits.holds_after is not None and admitted > limits.holds_after:
+            self.owner.release.wait(60)
         time.sleep(limits.delay)
         varied = f" {met}" if limits.samples and body.get("temperature") else ""
         with self.owner.lock:
             self.owner.answered.append(prompt)
-        return self.reply(200, _json(_completion(body, f"you said {prompt}{varied}", limits)))
+        text, end = limits.say(prompt) if limits.say else (f"you said {prompt}{varied}", "stop")
+        return self.reply(200, _json(_completion(body, text, limits, end)))
 
     def error(self, status: int, message: str) -> None:
         self.reply(status, _json({"error": {"message": message, "type": "limit"}}))
@@ -240,9 +256,9 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _completion(body: dict[str, Any], text: str, limits: Limits) -> dict[str, Any]:
+def _completion(body: dict[str, Any], text: str, limits: Limits, end: str = "stop") -> dict[str, Any]:
     """A completion of ``text``, a token a word; the i-th alternative of a token has the log-prob -(i + 1) / 2."""
-    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": end}
     words = text.split()
     if body.get("logprobs") and limits.log_probs == "given":
         number = min(body.get("top_logprobs", 0), limits.ceiling)
@@ -260,3 +276,62 @@ def _completion(body: dict[str, Any], text: str, limits: Limits) -> dict[str, An
     counts = {"prompt_tokens": len(body["messages"][-1]["content"].split()), "completion_tokens": len(words)}
     usage = {"usage": counts} if limits.counts else {}
     return {"id": "c", "object": "chat.completion", "created": 0, "model": "tiny", "choices": [choice]} | usage
+
+
+class CountingProxy:
+    """Stands in front of a real server and counts: the prompt of each request, and of each answer that it passed on."""
+
+    def __init__(self, url: str) -> None:
+        self.asked, self.answered = list[str](), list[str]()
+        self.open, self.lock = 0, threading.Lock()
+        handler = type("Passing", (_Passing,), {"owner": self, "target": url.removesuffix("/v1")})
+        self._http = _QuietServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@contextmanager
+def counting_proxy(url: str) -> Iterator[CountingProxy]:
+    proxy = CountingProxy(url)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+class _Passing(BaseHTTPRequestHandler):
+    owner: CountingProxy
+    target: str
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        prompt = json.loads(body)["messages"][-1]["content"]
+        with self.owner.lock:
+            self.owner.asked.append(prompt)
+            self.owner.open += 1
+        try:
+            request = Request(self.target + self.path, body, {"content-type": "application/json"})
+            try:
+                with urlopen(request, timeout=120) as response:
+                    status, content = response.status, response.read()
+            except HTTPError as error:
+                status, content = error.code, error.read()
+            if status == 200:
+                with self.owner.lock:
+                    self.owner.answered.append(prompt)
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        finally:
+            with self.owner.lock:
+                self.owner.open -= 1

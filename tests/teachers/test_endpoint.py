@@ -148,7 +148,7 @@ def test_too_many_failures_end_the_run_with_what_there_is(tmp_path):
     with limited_server(refuse="bad") as server:
         endpoint = Endpoint(server.url, "tiny", failure_limit=3, concurrency=2, journal=tmp_path / "answers.jsonl")
         with pytest.raises(EndpointError, match=r"3 rows|4 rows|5 rows|6 rows|7 rows") as error:
-            for answer in endpoint.complete(rows, map(str, range(200))):
+            for answer in endpoint.complete(rows, map(str, range(len(rows)))):
                 got.append(answer.id)
         assert len(server.requests) <= 1 + 3 + 2 * 2
     assert got == ["0"]

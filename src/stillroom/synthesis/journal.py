@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -78,6 +78,13 @@ class Journal:
             file.seek(place)
             return json.loads(file.readline())["answer"]
 
+    def answers(self) -> Iterator[Any]:
+        """All answers, in the order in which they came."""
+        with self.path.open("rb") as file:
+            for place in list(self._places.values()):
+                file.seek(place)
+                yield json.loads(file.readline())["answer"]
+
     def append(self, key: str, answer: Any) -> None:
         """Write an answer (a value of JSON) under a new key; on disk when this returns.
 
@@ -85,7 +92,7 @@ class Journal:
             ValueError: the key has an answer already.
             OSError: the disk took no more; the journal is as it was before.
         """
-        line = json.dumps({"key": key, "answer": answer}, ensure_ascii=False).encode() + b"\n"
+        line = _line({"key": key, "answer": answer})
         with self._writing:
             if key in self._places:
                 raise ValueError(f"the journal {self.path} has an answer for {key!r} already")
@@ -134,7 +141,7 @@ class Journal:
                     self._places[entry["key"]] = self._end
                 self._end += len(line)
         if found is None:
-            self._write(json.dumps({"header": header}, ensure_ascii=False).encode() + b"\n")
+            self._write(_line({"header": header}))
             os.fsync(self._file)
             sync_folder(self.path.parent)
             return
@@ -155,3 +162,8 @@ class Journal:
         log.warning(self.note)
         os.ftruncate(self._file, self._end)
         os.fsync(self._file)
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    """As JSON. A text that a server cut inside a character may hold half of a surrogate pair; it is kept as it came."""
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"

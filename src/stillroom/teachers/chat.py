@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from stillroom.errors import UserError, need
@@ -31,6 +31,30 @@ class NoAnswerError(Exception):
     def __init__(self, reason: str, requests: int) -> None:
         super().__init__(reason)
         self.requests = requests
+
+
+class NotAskedError(Exception):
+    """A question that is left for another run: the reason, and how often it was asked before that."""
+
+    def __init__(self, reason: str, requests: int = 0) -> None:
+        super().__init__(reason)
+        self.requests = requests
+
+
+class Gate(Protocol):
+    """Stands before every request, to hold it back or to turn it away; see `stillroom.synthesis.limits.Limits`."""
+
+    def enter(self, messages: Sequence[Message], settings: Mapping[str, Any], stop: Event) -> Any:
+        """Wait until this may be asked, and give a ticket; `NotAskedError` where it may not."""
+        ...
+
+    def leave(self, ticket: Any, usage: Mapping[str, Any] | None) -> None:
+        """It was asked; what the server counted (empty where it counts nothing), None where no answer came."""
+        ...
+
+    def remember(self, usage: Mapping[str, Any]) -> None:
+        """An answer that an earlier run paid for."""
+        ...
 
 
 class RefusalError(Exception):
@@ -101,14 +125,17 @@ class Chat:
         key_variable: the environment variable with the key. A server that wants none is asked without.
         timeout: seconds to wait for one answer.
         retries: how often to ask again after trouble that may pass.
+        gate: is asked before each request.
     """
 
-    def __init__(self, url: str, model: str, *, key_variable: str, timeout: float, retries: int) -> None:
+    def __init__(
+        self, url: str, model: str, *, key_variable: str, timeout: float, retries: int, gate: Gate | None = None
+    ) -> None:
         openai = need("openai", "synthesis")
         if not url.startswith(("http://", "https://")):
             raise UserError(f"the endpoint {url!r} is no address; it begins with http:// or https://")
         self.model, self.key_variable, self.timeout, self.retries = model, key_variable, timeout, retries
-        self.address = without_secrets(url)
+        self.address, self.gate = without_secrets(url), gate
         self._key = os.environ.get(key_variable, "")
         self._errors = openai
         self._client = openai.OpenAI(api_key=self._key or "none", base_url=url, timeout=timeout, max_retries=0)
@@ -131,11 +158,14 @@ class Chat:
 
         Raises:
             NoAnswerError: the server refused, was in trouble through all retries, or ``stop`` was set.
+            NotAskedError: the gate lets no more requests through.
             UserError: no question can succeed: the key or the address is wrong.
         """
         for number in range(self.retries + 1):
             try:
-                return self._once(messages, settings), number + 1
+                return self._gated(messages, settings, stop), number + 1
+            except NotAskedError as error:
+                raise NotAskedError(str(error), number) from None
             except RefusalError as error:
                 raise NoAnswerError(str(error), number + 1) from None
             except BusyError as error:
@@ -145,6 +175,18 @@ class Chat:
             if number < self.retries and stop.wait(_wait(number, trouble.after)):
                 break
         raise NoAnswerError(f"{trouble} (asked {number + 1} times)", number + 1)
+
+    def _gated(self, messages: Sequence[Message], settings: Mapping[str, Any], stop: Event) -> dict[str, Any]:
+        if self.gate is None:
+            return self._once(messages, settings)
+        ticket = self.gate.enter(messages, settings, stop)
+        usage: Mapping[str, Any] | None = None
+        try:
+            body = self._once(messages, settings)
+            usage = usage_of(body)
+        finally:
+            self.gate.leave(ticket, usage)
+        return body
 
     def _once(self, messages: Sequence[Message], settings: Mapping[str, Any]) -> dict[str, Any]:
         create = self._client.chat.completions.with_raw_response.create
@@ -182,6 +224,11 @@ class Chat:
         """One short line without the key, which some servers repeat."""
         line = " ".join(text.split())[:300]
         return line.replace(self._key, "***") if self._key else line
+
+
+def usage_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the server counted for a response; empty where it counts nothing."""
+    return body.get("usage") or {}
 
 
 def without_secrets(url: str) -> str:

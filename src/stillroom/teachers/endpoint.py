@@ -15,7 +15,7 @@ from typing import Any
 from stillroom.errors import UserError
 from stillroom.signals import Batch, Signals
 from stillroom.synthesis.journal import Journal
-from stillroom.teachers.chat import Answer, Chat, Message, NoAnswerError
+from stillroom.teachers.chat import Answer, Chat, Gate, Message, NoAnswerError, NotAskedError, usage_of
 from stillroom.teachers.probe import Offer, probe
 
 log = logging.getLogger(__name__)
@@ -76,10 +76,12 @@ class Endpoint:
         template: the text that messages are made with; a journal made with another one is refused.
         extra: further fields of each request, such as ``{"seed": 1}``; None takes a field out:
             ``{"max_tokens": None, "max_completion_tokens": 256}``. They stand in the journal, so no secrets here.
+        gate: holds requests back, or ends them; see `stillroom.synthesis.limits.Limits`.
 
     Attributes:
         usage: counts since this object was made.
         failures: rows that got no answer.
+        closed: why the gate lets no more requests through; empty while it does.
     """
 
     def __init__(
@@ -99,17 +101,18 @@ class Endpoint:
         journal: str | Path | None = None,
         template: str | None = None,
         extra: Mapping[str, Any] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         if concurrency < 1 or retries < 0 or failure_limit < 1:
             raise ValueError("concurrency and failure_limit must be at least 1, retries at least 0")
-        self._chat = Chat(url, model, key_variable=key_variable, timeout=timeout, retries=retries)
+        self._chat = Chat(url, model, key_variable=key_variable, timeout=timeout, retries=retries, gate=gate)
         self.concurrency, self.top_logprobs, self.failure_limit = concurrency, top_logprobs, failure_limit
         fields = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
         if top_logprobs:
             fields |= {"logprobs": True, "top_logprobs": top_logprobs}
         fields |= extra or {}
         self._settings = {name: value for name, value in fields.items() if value is not None}
-        self.usage, self.failures, self._counting = Usage(), list[Failure](), Lock()
+        self.usage, self.failures, self._counting, self.closed = Usage(), list[Failure](), Lock(), ""
         asked = {
             "model": model,
             "endpoint": self._chat.address,
@@ -117,6 +120,9 @@ class Endpoint:
             "settings": self._settings,
         }
         self.journal = Journal(journal, asked) if journal is not None else None
+        if self.journal is not None and gate is not None:
+            for paid in self.journal.answers():
+                gate.remember(usage_of(paid))
 
     def probe(self) -> Offer:
         """Learn what the server offers; ``str`` of it says so in a sentence. Costs a few answers of one token.
@@ -130,7 +136,8 @@ class Endpoint:
         """Answers as they come, each with its row's id; rows without one are in `failures`.
 
         Only ``2 * concurrency`` rows are held at once, so both arguments may be long generators. An iteration that is
-        left early waits for the open questions, whose answers the journal keeps.
+        left early waits for the open questions, whose answers the journal keeps. Where the gate closes, the iteration
+        ends after the answers of the open questions, and `closed` says why.
 
         Args:
             prompts: a text, or a conversation (``{"role": ..., "content": ...}``), a row.
@@ -146,16 +153,24 @@ class Endpoint:
         open_: set[Future[Answer | None]] = set()
         try:
             for row_id, prompt in zip(ids, prompts, strict=True):
-                if len(self.failures) - failed_before >= self.failure_limit:
+                ended = bool(self.closed) or len(self.failures) - failed_before >= self.failure_limit
+                if ended and self.journal is None:
                     break
+                if ended:
+                    for future in open_:
+                        future.cancel()
+                    if not self.closed:
+                        stop.set()
                 if row_id in seen:
                     raise UserError(f"the id {row_id!r} occurs twice; each row needs its own")
                 seen.add(row_id)
                 messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-                key = f"{row_id} {_fingerprint(messages)}"
+                key = key_of(row_id, messages)
                 if self.journal is not None and (known := self.journal.get(key)) is not None:
                     self.usage.add(from_journal=1)
                     yield Answer.of(row_id, known)
+                    continue
+                if ended:  # nothing more is asked, but what was paid for is still given
                     continue
                 open_.add(pool.submit(self._ask, row_id, key, messages, stop))
                 while len(open_) >= 2 * self.concurrency:
@@ -177,6 +192,11 @@ class Endpoint:
         """In a thread of its own: ask, write the answer down, and count; None where there is no answer."""
         try:
             body, requests = self._chat.ask(messages, self._settings, stop)
+        except NotAskedError as error:
+            with self._counting:
+                self.usage.add(requests=error.requests)
+                self.closed = self.closed or ("" if stop.is_set() else str(error))
+            return None
         except NoAnswerError as error:
             log.warning("row %s got no answer: %s", row_id, error)
             with self._counting:
@@ -221,9 +241,10 @@ def _take(open_: set[Future[Answer | None]]) -> Iterator[Answer]:
             yield answer
 
 
-def _fingerprint(messages: Sequence[Message]) -> str:
-    """Of a conversation, so that a row whose text has changed is asked again under its old id."""
-    return hashlib.sha256(json.dumps([dict(message) for message in messages], sort_keys=True).encode()).hexdigest()[:16]
+def key_of(row_id: str, messages: Sequence[Message]) -> str:
+    """What a journal calls a question: its row, and a hash, so that a row whose text changed is asked again."""
+    content = json.dumps([dict(message) for message in messages], sort_keys=True).encode()
+    return f"{row_id} {hashlib.sha256(content).hexdigest()[:16]}"
 
 
 class EndpointTeacher:
