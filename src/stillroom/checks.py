@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from stillroom import catalog
 from stillroom.errors import UserError, nearest
 from stillroom.labelling import CACHEABLE
-from stillroom.method import Objective
+from stillroom.method import Objective, Writing
 from stillroom.recipe import Method, Recipe
 from stillroom.views.base import View
 from stillroom.views.causal_lm import CausalLM
@@ -119,6 +119,8 @@ def check_teacher(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:
             continue
         if recipe.teacher.endpoint is not None and asked != ("text",):
             raise UserError(f"the method {name!r} needs {', '.join(asked)}, and an endpoint gives text only")
+        if recipe.teacher.endpoint is not None and objective.writing != Writing():
+            raise UserError(f"{name!r} wants answers found by a beam search, which an endpoint does not do")
         if recipe.teacher.group is not None and "text" in asked:
             raise UserError(f"the method {name!r} learns from texts, which one teacher writes; give teacher.model")
         if recipe.teacher.cache and objective.live_teacher:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import nn
 
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from stillroom.views.base import View
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a teacher writes the answers that a method learns from (its need ``text``).
+
+    Attributes:
+        beams: width of a search for the likeliest answer, summed log-probabilities without a bonus for length; 1 leaves
+            it to the recipe's teacher (greedy, or drawn at its temperature).
+        nearest: of all that the search ends with, take the answer nearest to the data's own, by sentence BLEU; False
+            takes the likeliest.
+    """
+
+    beams: int = 1
+    nearest: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,10 @@ class Objective(nn.Module):
         reads: the row formats that it can learn from; empty for all that the kind of model reads. Rows of other
             formats are left out, and said.
         same_tokenizer: teacher and student must share token ids.
+        aligns: how the answers of a teacher with another tokenizer are set beside the student's: ``index``, the n-th
+            token of an answer beside the n-th; ``bytes``, places where as many bytes of it were read. Rows then tell
+            where tokens end, and `Batch.shared` where both speak. None: the tokens of answers are the same.
+        writing: how the teacher writes, where its texts are needed.
         changes_student: `setup` gives the student other parts (a projection layer that is exported with it, fewer
             layers).
         live_teacher: the teacher must be asked as training goes on (about answers just written, or for whole logits);
@@ -56,6 +75,8 @@ class Objective(nn.Module):
     """
 
     needs: Needs = Needs()
+    aligns: Literal["index", "bytes"] | None = None
+    writing: Writing = Writing()
     units: ClassVar[dict[str, Unit]] = {}
     across_rows: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()

@@ -71,6 +71,11 @@ def reproduce(
     runs = []
     try:
         for seed in seeds:
+            if bench.measure is not None:
+                tell(f"{slug}: seed {seed}")
+                runs.append(bench.measure(smoke, seed))
+                continue
+            assert bench.recipe is not None
             plain = bench.recipe(smoke)
             plain["train"] = {**plain.get("train", {}), "seed": seed}
             recipe = check(

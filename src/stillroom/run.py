@@ -41,7 +41,7 @@ from stillroom.engine.precision import resolve
 from stillroom.errors import UserError
 from stillroom.labelling import keep_signals
 from stillroom.measuring import SUITES, Measured, Suite, check_suites, measure_all
-from stillroom.method import Objective
+from stillroom.method import Objective, Writing
 from stillroom.recipe import Model, Recipe, Source
 from stillroom.recipe import check as check_recipe
 from stillroom.signals import Batch, Signals
@@ -51,6 +51,7 @@ from stillroom.students.open import open_student, texts_of
 from stillroom.teachers import CachedTeacher, GroupTeacher, LocalTeacher, Teacher
 from stillroom.texts import keep_texts, with_teacher_texts
 from stillroom.views.base import View, make_batch
+from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
 from stillroom.views.image import ImageClassifier
 from stillroom.views.load import Opened, open_model
@@ -155,15 +156,15 @@ def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite]
     if here.is_main_process:
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / "recipe.yaml").write_text(recipe.to_yaml())
-    writes = [name for name, objective in objectives.items() if "text" in objective.needs.teacher]
-    answered = _teacher_writes(recipe, teachers, rows) if writes else rows
+    writes = {name: one.writing for name, one in objectives.items() if "text" in one.needs.teacher}
+    answered = {writing: _teacher_writes(recipe, teachers, rows, writing) for writing in dict.fromkeys(writes.values())}
     systems: dict[str, Opened] = {}
     for name, objective in objectives.items():
         main = name == recipe.method.called
         folder = run.folder if main else run.folder / "against" / name
         student = start._replace(model=copy.deepcopy(start.model))
         log.info("training with %s", name)
-        own = answered if name in writes else rows
+        own = answered[writes[name]] if name in writes else rows
         run.trained[name], counts = train_one(recipe, objective, student, teachers, own, folder, resume)
         if here.is_main_process:
             student.view.save(student.model, folder / "model")
@@ -216,7 +217,7 @@ def label(recipe: Recipe) -> Path:
     rows, opened = load_rows(recipe), _single(open_teacher(recipe))
     if "text" in needs:
         with _at_work(recipe, opened):
-            return [keep_texts(recipe, opened, source).place for source in rows.train][-1]
+            return [keep_texts(recipe, opened, source, objective.writing).place for source in rows.train][-1]
     assert opened is not None
     return _keep(recipe, objective, opened, rows)
 
@@ -293,11 +294,14 @@ def train_one(
 ) -> tuple[Trained, Counts]:
     """Train one student in place with one method."""
     keep = [recipe.teacher.route] if recipe.teacher and recipe.teacher.route else []
-    asked = bool(objective.needs.teacher) and "text" not in objective.needs.teacher
+    asked = bool(objective.needs.asked)
     opened = _single(teachers) if asked else None
     cached = recipe.teacher is not None and recipe.teacher.cache
     same = opened is None or cached or opened.view.fingerprint == student.view.fingerprint
     other = None if same or opened is None else opened.view
+    if objective.aligns and isinstance(other, CausalLM) and isinstance(student.view, CausalLM):
+        student = student._replace(view=student.view.counting(objective.aligns))
+        other = other.counting(objective.aligns)
     encoded, counts = _encode_all(usable(objective, rows.train), student, other, keep)
     held_out = encode(rows.validation, student.view, other, keep=keep, name="validation")[0] if rows.validation else []
     device = _processes(recipe).device
@@ -306,10 +310,10 @@ def train_one(
     student.model.to(device)
     sample = make_batch(student.view, other, read(encoded, list(range(min(2, len(encoded)))))).to(device)
     if teacher is not None:
-        sample.emitted = teacher(sample, objective.needs.teacher)
+        sample.emitted = teacher(sample, objective.needs.asked)
     objective.setup(student.model, opened.model if opened else None, sample, student.view)
     if teacher is not None and type(objective).look is not Objective.look:
-        needs, size = objective.needs.teacher, recipe.train.batch_size
+        needs, size = objective.needs.asked, recipe.train.batch_size
         objective.to(device).look(labelled(teacher, needs, encoded, student.view, other, size, device))
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
@@ -361,11 +365,11 @@ def _encode_all(sources: list[Any], student: Opened, other: Any, keep: list[str]
     return concatenate_datasets([part for part, _ in parts]), sum((counts for _, counts in parts), Counts())
 
 
-def _teacher_writes(recipe: Recipe, teachers: dict[str, Opened], rows: Rows) -> Rows:
+def _teacher_writes(recipe: Recipe, teachers: dict[str, Opened], rows: Rows, writing: Writing) -> Rows:
     """The training rows with the teacher's answers; validation rows keep theirs, as that is what is measured."""
     opened = _single(teachers)
     with _at_work(recipe, opened):
-        return Rows([with_teacher_texts(recipe, opened, source) for source in rows.train], rows.validation)
+        return Rows([with_teacher_texts(recipe, opened, source, writing) for source in rows.train], rows.validation)
 
 
 def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, rows: Rows) -> Teacher:
@@ -388,7 +392,7 @@ def _keep(recipe: Recipe, objective: Objective, opened: Opened, rows: Rows) -> P
     everything = [*rows.train, *([rows.validation] if rows.validation else [])]
     temperature = float(getattr(objective, "temperature", 1.0))
     precision = resolve(recipe.train.precision, recipe.train.device)
-    teacher, needs = LocalTeacher(opened.model, opened.view, precision), objective.needs.teacher
+    teacher, needs = LocalTeacher(opened.model, opened.view, precision), objective.needs.asked
     with _at_work(recipe, opened):
         return keep_signals(recipe, recipe.teacher.model, teacher, opened, needs, everything, temperature=temperature)
 

@@ -112,6 +112,11 @@ class Needs:
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What the teacher is asked for as training goes on: all but its texts, which it wrote before."""
+        return tuple(need for need in self.teacher if need != "text")
+
     def __post_init__(self) -> None:
         plain = {"logits", "embedding", "scores", "text"}
         for need in (*self.student, *self.teacher):
@@ -134,6 +139,9 @@ class Batch:
     teacher: those of the teacher's, where its view of the rows differs; None where it is the same.
     teacher_mask: `mask` in the teacher's positions, where its view differs. The n-th true place of a row in one mask is
         the n-th in the other: the same token seen after another prompt.
+    shared: where teacher and student cut the answers into different tokens, the places of `mask` [B, T] at which the
+        teacher speaks too; `teacher_mask` then holds their counterparts, again the n-th for the n-th. None where these
+        are all of `mask`.
     mask: what is trained. [B, T] bool for token tasks, aligned with the logits (True at t where the token *predicted*
         at t is trained); [B] bool, real rows, for everything else. Made from lengths and roles, never from token ids.
     labels: token tasks [B, T], already shifted: ``labels[b, t]`` is the token that ``logits[b, t]`` predicts. Others
@@ -148,6 +156,7 @@ class Batch:
     mask: Tensor
     teacher: dict[str, Tensor] | None = None
     teacher_mask: Tensor | None = None
+    shared: Tensor | None = None
     labels: Tensor | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     emitted: Signals | None = None

@@ -108,7 +108,7 @@ def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size],
     if view_class(recipe.student.kind or recipe.task) is CausalLM:
         # As the model gives them, then the log-probabilities in float32, and the gradient of each.
         terms["student logits"] = rows * longest * student.vocabulary * 2 * (width + 4)
-        live = recipe.teacher is not None and not recipe.teacher.cache and "text" not in main.needs.teacher
+        live = recipe.teacher is not None and not recipe.teacher.cache and main.needs.asked
         if live and teachers:
             terms["teacher logits"] = rows * longest * max(size.vocabulary for size in teachers) * (width + 4)
     return terms

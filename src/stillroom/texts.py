@@ -16,10 +16,12 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
-from stillroom.blocks.sampler import answers, stop_ids
+from stillroom.blocks.sampler import answers, hypotheses, stop_ids
 from stillroom.engine.loop import seed_all
 from stillroom.errors import UserError
+from stillroom.evaluate.generation import sentence_bleu
 from stillroom.labelling import by_the_first, header_of, kept_at
+from stillroom.method import Writing
 from stillroom.store import Signal, Store
 from stillroom.views.base import digest
 from stillroom.views.causal_lm import CausalLM
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+PLAIN = Writing()
+
+
 class Texts(NamedTuple):
     """Rows as plain data, what the teacher wrote for each (empty where it came to no end), and where it is kept."""
 
@@ -39,7 +44,7 @@ class Texts(NamedTuple):
     place: Path
 
 
-def with_teacher_texts(recipe: Recipe, teacher: Opened | None, source: Any) -> Any:
+def with_teacher_texts(recipe: Recipe, teacher: Opened | None, source: Any, writing: Writing = PLAIN) -> Any:
     """The rows with the teacher's own answers in place of theirs.
 
     Rows whose answer came to no end within ``max_new_tokens`` are left out and said: a student that learnt from them
@@ -48,7 +53,7 @@ def with_teacher_texts(recipe: Recipe, teacher: Opened | None, source: Any) -> A
     Raises:
         UserError: the rows ask nothing, or no answer came to an end.
     """
-    rows, texts, _ = keep_texts(recipe, teacher, source)
+    rows, texts, _ = keep_texts(recipe, teacher, source, writing)
     kept = [place for place, text in enumerate(texts) if text]
     if not kept:
         raise UserError("no answer of the teacher came to an end; raise teacher.max_new_tokens")
@@ -60,16 +65,17 @@ def with_teacher_texts(recipe: Recipe, teacher: Opened | None, source: Any) -> A
     return source.select(kept).add_column(aside, told).remove_columns([column]).rename_column(aside, column)
 
 
-def keep_texts(recipe: Recipe, teacher: Opened | None, source: Any) -> Texts:
+def keep_texts(recipe: Recipe, teacher: Opened | None, source: Any, writing: Writing = PLAIN) -> Texts:
     """The teacher's own answers to these rows; only what is not kept yet is written.
 
     Args:
         recipe: says who the teacher is, how long answers may be and at which temperature they are drawn.
         teacher: opened; None for one behind an endpoint.
         source: rows.
+        writing: how the method wants them to be written.
 
     Raises:
-        UserError: the rows ask nothing, or the teacher is not one that writes.
+        UserError: the rows ask nothing, or the teacher is not one that writes, or not in this way.
     """
     assert recipe.teacher is not None
     columns = source.column_names
@@ -79,11 +85,13 @@ def keep_texts(recipe: Recipe, teacher: Opened | None, source: Any) -> Texts:
         for values in zip(*batch.values(), strict=True)
     ]
     if teacher is None:
+        if writing != PLAIN:
+            raise UserError("an endpoint does not search with beams; take a teacher that runs here, or `teacher_texts`")
         texts, place = _from_endpoint(recipe.teacher, [_conversation(row) for row in rows])
         return Texts(rows, texts, place)
     if not isinstance(teacher.view, CausalLM):
         raise UserError("answers are written by a language model; this teacher is none")
-    texts, place = _from_model(recipe.teacher, teacher, rows, recipe.train.seed)
+    texts, place = _from_model(recipe.teacher, teacher, rows, recipe.train.seed, writing)
     return Texts(rows, texts, place)
 
 
@@ -107,7 +115,11 @@ def _conversation(row: dict[str, Any]) -> list[Mapping[str, Any]]:
 # --- a teacher that runs here -----------------------------------------------------------------------------------------
 
 
-def _from_model(settings: Teacher, teacher: Opened, rows: list[dict[str, Any]], seed: int) -> tuple[list[str], Path]:
+def _from_model(
+    settings: Teacher, teacher: Opened, rows: list[dict[str, Any]], seed: int, writing: Writing
+) -> tuple[list[str], Path]:
+    if writing != PLAIN:
+        return _searched(settings, teacher, rows, writing)
     view, name = teacher.view, settings.model or "teacher"
     assert isinstance(view, CausalLM)
     rules = {"max_new_tokens": settings.max_new_tokens, "sampled_at": settings.temperature, "ends": True}
@@ -161,6 +173,77 @@ def _write(
         writer.flush()
         bar.update(len(places))
     bar.close()
+
+
+def _searched(
+    settings: Teacher, teacher: Opened, rows: list[dict[str, Any]], writing: Writing
+) -> tuple[list[str], Path]:
+    """What a beam search ends with: the likeliest answer that came to an end, or the one nearest to the data's."""
+    view, name = teacher.view, settings.model or "teacher"
+    assert isinstance(view, CausalLM)
+    rules = {
+        "max_new_tokens": settings.max_new_tokens,
+        "ends": True,
+        "beams": writing.beams,
+        "nearest": writing.nearest,
+    }
+    header = header_of(name, teacher, {"text": Signal(codec="utf8", shape=(None,))}, **rules)
+    room = min(_room(teacher.model, settings.max_new_tokens), view.max_length)
+    prompts = [view.prompt(row) for row in rows]
+    if long := sum(len(prompt) > room for prompt in prompts):
+        log.warning("%d of %d prompts are longer than %d tokens, and their rows are left out", long, len(rows), room)
+    wanted = [_wanted(row) if writing.nearest else None for row in rows]
+    keys = [digest(prompt, *([] if gold is None else [gold])) for prompt, gold in zip(prompts, wanted, strict=True)]
+    place = kept_at("signals", name, header.model_dump_json())
+
+    def fill() -> None:
+        with Store.resume(place, header) as writer:
+            absent = {keys[number]: number for number in reversed(writer.missing(keys))}
+            order = sorted(absent.values(), key=lambda number: (-len(prompts[number]), number))
+            asked = [number for number in order if len(prompts[number]) <= room]
+            left_out = [number for number in order if len(prompts[number]) > room]
+            writer.append([keys[number] for number in left_out], {"text": [""] * len(left_out)})
+            size = max(64 // writing.beams, 1)
+            chunks = [asked[start : start + size] for start in range(0, len(asked), size)]
+            for numbers in tqdm(chunks, desc="teacher searches", disable=None, dynamic_ncols=True, leave=False):
+                found = _search(
+                    teacher, [prompts[number] for number in numbers], settings.max_new_tokens, writing.beams
+                )
+                texts = [_chosen(texts, wanted[number]) for texts, number in zip(found, numbers, strict=True)]
+                writer.append([keys[number] for number in numbers], {"text": texts})
+                writer.flush()
+
+    by_the_first(fill)
+    return Store.open(place).gather(keys)["text"], place
+
+
+def _search(teacher: Opened, prompts: list[list[int]], new: int, beams: int) -> list[list[str]]:
+    """For each prompt the hypotheses that came to an end, likeliest first; how many did not is said."""
+    view, model = teacher.view, teacher.model
+    assert isinstance(view, CausalLM)
+    stop = stop_ids(model, view.tokenizer)
+    found = hypotheses(model, prompts, stop=stop, max_new_tokens=new, beams=beams, vocabulary=len(view.tokenizer))
+    ended = [[ids for ids in among if ids[-1] in stop] for among in found]
+    log.info("%d of %d hypotheses came to no end", beams * len(prompts) - sum(map(len, ended)), beams * len(prompts))
+    return [view.tokenizer.batch_decode(among, skip_special_tokens=True) for among in ended]
+
+
+def _chosen(texts: list[str], wanted: str | None) -> str:
+    """The first text, or the one nearest to what is wanted (the first of equals); empty where there is none."""
+    if wanted is None or not texts:
+        return texts[0] if texts else ""
+    return max(texts, key=lambda text: sentence_bleu(text, wanted))
+
+
+def _wanted(row: dict[str, Any]) -> str:
+    """The data's own answer."""
+    if row.get("messages") is not None:
+        last = row["messages"][-1]
+        if last["role"] == "assistant":
+            return last["content"]
+    elif row.get("completion") is not None:
+        return row["completion"]
+    raise UserError("the data has no answer that the teacher's could be near to; give rows with one, or nearest=false")
 
 
 # --- a teacher behind an endpoint -------------------------------------------------------------------------------------

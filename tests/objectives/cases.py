@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from stillroom import objectives as ob
-from stillroom.signals import Reduced, TopK
+from stillroom.signals import Reduced, TopK, masked_sum
 
 
 @dataclass
@@ -105,6 +105,13 @@ CASES = [
         TOKENS,
         {"labels": LABELS},
         logits=s_tokens,
+    ),
+    simple(
+        "sorted_l1",
+        lambda mask, student, teacher: masked_sum(ob.sorted_l1_rows(student, teacher, mask), mask),
+        TOKENS,
+        student=s_tokens,
+        teacher=torch.cat([t_tokens, s_tokens[..., :2].flip(0)], -1),
     ),
     simple("sequence_mean", lambda mask, values: ob.sequence_mean(values, mask), TOKENS, values=s_tokens[..., 0]),
     *(

@@ -170,3 +170,12 @@ def plackett_luce(scores, ranking):
         total -= math.log(math.exp(left[candidate]) / sum(math.exp(s) for s in left.values()))
         del left[candidate]
     return total
+
+
+def cheapest_pairing(p, q):
+    """The least sum of |p_i - q_j| over all ways to pair the ids of two vocabularies, each id once; 0 fills up."""
+    size = max(len(p), len(q))
+    a, b = ([*side, *[0.0] * (size - len(side))] for side in (p, q))
+    return min(
+        sum(abs(x - b[j]) for x, j in zip(a, order, strict=True)) for order in itertools.permutations(range(size))
+    )

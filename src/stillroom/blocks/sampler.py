@@ -53,8 +53,6 @@ def answers(
 
     if not prompts or min(len(prompt) for prompt in prompts) == 0:
         raise ValueError("every prompt needs at least one token")
-    device = next(model.parameters()).device
-    backwards, real = pad([list(reversed(prompt)) for prompt in prompts])
     drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -64,13 +62,63 @@ def answers(
         suppress_tokens=_beyond(model, vocabulary),
         **drawn,
     )
+    return [_until_stop(row, set(stop)) for row in _generated(model, prompts, config).tolist()]
+
+
+@torch.no_grad()
+def hypotheses(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop: Sequence[int],
+    max_new_tokens: int,
+    beams: int,
+    vocabulary: int | None = None,
+) -> list[list[list[int]]]:
+    """All that a beam search ends with, likeliest first, under the conditions of `answers`.
+
+    What is searched for is the likeliest answer: a hypothesis counts by its summed log-probability. Divided by a power
+    of its length, as is usual, long ones would be preferred.
+
+    Args:
+        model: with transformers' ``generate``.
+        prompts: token ids, none of them empty.
+        stop: ids that end an answer.
+        max_new_tokens: at most so many.
+        beams: width of the search, at least 1.
+        vocabulary: ids from this one on are never written.
+
+    Returns:
+        ``beams`` answers a prompt, as in `answers`; those that came to no end within ``max_new_tokens`` among them.
+    """
+    from transformers import GenerationConfig
+
+    if beams < 1 or not prompts or min(len(prompt) for prompt in prompts) == 0:
+        raise ValueError("a beam search needs at least one beam, and every prompt at least one token")
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        num_beams=beams,
+        num_return_sequences=beams,
+        length_penalty=0.0,
+        eos_token_id=list(stop) or None,
+        pad_token_id=stop[0] if stop else 0,
+        suppress_tokens=_beyond(model, vocabulary),
+    )
+    rows = [_until_stop(row, set(stop)) for row in _generated(model, prompts, config).tolist()]
+    return [rows[start : start + beams] for start in range(0, len(rows), beams)]
+
+
+def _generated(model: Any, prompts: Sequence[Sequence[int]], config: Any) -> Tensor:
+    """What ``generate`` writes after each prompt, padded on the right."""
+    device = next(model.parameters()).device
+    backwards, real = pad([list(reversed(prompt)) for prompt in prompts])
     with _undisturbed(model):
         out: Any = model.generate(
             input_ids=backwards.flip(1).to(device),
             attention_mask=real.flip(1).long().to(device),
             generation_config=config,
         )
-    return [_until_stop(row, set(stop)) for row in out[:, backwards.shape[1] :].tolist()]
+    return out[:, backwards.shape[1] :]
 
 
 @contextmanager
@@ -163,6 +211,7 @@ def with_answers(batch: Batch, prompts: Sequence[Sequence[int]], written: Sequen
         mask=mask,
         teacher=teacher,
         teacher_mask=teacher_mask,
+        shared=None,
     )
     return remade.to(batch.mask.device)
 

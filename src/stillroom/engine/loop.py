@@ -180,7 +180,7 @@ class Trainer:
         return losses
 
     def _forward(self, batch: Batch, step: Step) -> dict[str, Reduced]:
-        needs = self.objective.needs.teacher
+        needs = self.objective.needs.asked
         signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
         return self.pair(batch, signals, step)
 
@@ -371,7 +371,7 @@ class Trainer:
             batch = make_batch(self.view, self.teacher_view, read(self.validation, places)).to(self.accelerator.device)
             seed_all(self.settings.seed, start, 0)
             batch = self.objective.prepare(batch, step, model.student, self.view)
-            needs = self.objective.needs.teacher
+            needs = self.objective.needs.asked
             signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
             for name, part in model(batch, signals, step).items():
                 total = sums.setdefault(name, [0.0, 0.0])

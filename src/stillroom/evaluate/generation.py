@@ -48,6 +48,17 @@ def bleu(predictions: Sequence[str], references: References) -> float:
     return _sacrebleu("BLEU", predictions, references)
 
 
+def sentence_bleu(prediction: str, reference: str) -> float:
+    """BLEU of one text against one, in [0, 100], by sacrebleu with 1 added to all counts but those of single words.
+
+    Without that a text that shares no four words in a row with its reference would score 0 (Lin and Och, 2004).
+    """
+    metric: Any = need("sacrebleu.metrics", "evaluation").BLEU(
+        smooth_method="add-k", smooth_value=1, effective_order=True
+    )
+    return float(metric.sentence_score(prediction, [reference]).score)
+
+
 def chrf(predictions: Sequence[str], references: References) -> float:
     """Corpus chrF2, in [0, 100]: F-score of character n-grams up to 6, for any language (Popović, 2015)."""
     return _sacrebleu("CHRF", predictions, references)

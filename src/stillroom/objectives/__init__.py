@@ -63,3 +63,5 @@ from stillroom.objectives.sequence import row_means as row_means
 from stillroom.objectives.sequence import sequence_log_prob as sequence_log_prob
 from stillroom.objectives.sequence import sequence_mean as sequence_mean
 from stillroom.objectives.sequence import token_log_probs as token_log_probs
+from stillroom.objectives.transport import sorted_l1 as sorted_l1
+from stillroom.objectives.transport import sorted_l1_rows as sorted_l1_rows

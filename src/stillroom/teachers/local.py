@@ -33,7 +33,8 @@ class LocalTeacher:
         with torch.autocast(batch.mask.device.type, half, enabled=half is not None):
             signals = self.view.emit(self.model, arguments, needs)
         if signals.logits is not None and batch.teacher_mask is not None and batch.mask.dim() == 2:
-            signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, batch.mask))
+            places = batch.mask if batch.shared is None else batch.shared
+            signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, places))
         return signals
 
 

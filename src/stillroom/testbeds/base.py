@@ -20,9 +20,11 @@ class Bench:
     Attributes:
         claim: what the paper says, as a direction that can hold or fail here, in one sentence.
         metric: what decides, and ``higher_is_better``.
-        versus: the baseline that the claim names; it must be among the recipe's ``against``.
+        versus: the baseline that the claim names; it must be among the recipe's ``against``, or what is measured.
         recipe: plain data of a recipe, whose ``method`` and ``against`` are all trained from one start; given whether
-            this is a smoke run (a few steps that only show that everything runs).
+            this is a smoke run (a few steps that only show that everything runs). None where nothing is trained.
+        measure: of methods that nothing is trained with (a decoding rule): everybody's entries as in a run's
+            evaluation.json, given whether this is a smoke run, and a seed. The method's own has its slug as the name.
         suites: measurements of this ground, by the names in the recipe's ``evaluate``.
     """
 
@@ -30,8 +32,13 @@ class Bench:
     metric: str
     higher_is_better: bool
     versus: str
-    recipe: Callable[[bool], dict[str, Any]]
+    recipe: Callable[[bool], dict[str, Any]] | None = None
+    measure: Callable[[bool, int], list[dict[str, Any]]] | None = None
     suites: Mapping[str, Suite] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.recipe is None) == (self.measure is None):
+            raise ValueError("a bench has either a recipe or a measure")
 
 
 def trained_once(name: str, recipe: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ asks other questions than were trained on, told by sentences in an order that ma
 reading and reckoning with new numbers, not new kinds of problems, which models this small do not solve. Teacher and
 student share a tokenizer, and both are fine-tuned on the same rows before anything is distilled, as on-policy methods
 need it. Then everybody starts from that student and has the same steps on the same rows. The last weights are
-measured: no checkpoint is chosen.
+measured: no checkpoint is chosen. For methods between tokenizers the student has one of its own, with fewer merges;
+for decoding rules see `stillroom.testbeds.demonstrations`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stillroom.blocks.sampler import answers, prompts_of, stop_ids, with_answers
+from stillroom.blocks.sampler import answers, hypotheses, prompts_of, stop_ids, with_answers
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.files import load
 from stillroom.data.tables import part_of
 from stillroom.measuring import Suite
 from stillroom.objectives.logits import divergence_loss
+from stillroom.objectives.sequence import sequence_log_prob
 from stillroom.signals import Batch
 from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.demonstrations import CONTRASTED, stated
 from stillroom.views.base import make_batch
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
@@ -36,6 +39,8 @@ DRAWN = {False: 60_000, True: 2_000}  # problems, of which about an eighth is ea
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 NEW_TOKENS = 64  # the longest solution has about 50
 WINDOW = 160
+LONGER = {"window": 250, "new": 96}  # for a tokenizer with fewer merges
+BEAMS = 4  # of the search that greedy decoding is held against
 
 TEACHER = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
 STUDENT = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -71,14 +76,23 @@ def _data(smoke: bool) -> dict[str, Any]:
     return {"train": problems("train", smoke), "validation": problems("validation", smoke)}
 
 
-def _fine_tuned(name: str, config: dict[str, int], tokenizer: str | None, steps: int, smoke: bool) -> str:
-    """The folder of a model that was trained on the problems from nothing."""
-    model = {"architecture": "llama", "config": config | SHAPE, "tokenizer": tokenizer, "vocabulary": 768}
+def _fine_tuned(
+    name: str,
+    config: dict[str, int],
+    tokenizer: str | None,
+    steps: int,
+    smoke: bool,
+    *,
+    window: int = WINDOW,
+    **settings: int,
+) -> str:
+    """The folder of a model that was trained on the problems from nothing; a smoke run's learns for two steps."""
+    model = {"architecture": "llama", "config": config | SHAPE, "tokenizer": tokenizer, "vocabulary": 768} | settings
     return trained_once(
         f"language-{name}",
         {
             "task": "language",
-            "student": {"new": model, "max_length": WINDOW},
+            "student": {"new": model, "max_length": window},
             "data": _data(smoke),
             "method": "sft",
             "train": _train(2 if smoke else steps, learning_rate=3e-3),
@@ -108,6 +122,29 @@ def start(smoke: bool = False) -> str:
     return _fine_tuned("start", STUDENT, teacher(smoke), 300, smoke)
 
 
+def start_of_its_own(smoke: bool = False) -> str:
+    """The folder of a student with another tokenizer than the teacher's: 400 tokens, so that words fall apart."""
+    return _fine_tuned("start-of-its-own", STUDENT, None, 300, smoke, window=LONGER["window"], vocabulary=400)
+
+
+def writer(smoke: bool = False) -> str:
+    """The folder of a teacher whose answers are trained on.
+
+    After two steps no teacher comes to an end; a smoke run's is a small one that has learnt a few dozen problems.
+    """
+    if not smoke:
+        return teacher()
+    model = {"architecture": "llama", "config": STUDENT | SHAPE, "tokenizer": teacher(smoke)}
+    recipe = {
+        "task": "language",
+        "student": {"new": model, "max_length": WINDOW},
+        "data": _data(smoke),
+        "method": "sft",
+        "train": _train(120, learning_rate=5e-3) | {"batch_size": 8},
+    }
+    return trained_once("language-writer", recipe)
+
+
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
@@ -119,32 +156,74 @@ def solved(opened: Opened, *, smoke: bool) -> dict[str, float]:
     tokens of KL(teacher || model), in nats, on the model's own solutions and on the right ones. The more the first
     exceeds the second, the more the model suffers from prefixes that it was not trained on (exposure bias).
     """
-    view, model = opened.view, opened.model
-    assert isinstance(view, CausalLM)
-    rows = [json.loads(line) for line in Path(problems("test", smoke)).read_text().splitlines()]
-    batch = make_batch(view, None, [{"student": view.encode(row)} for row in rows])
+    rows, batch = _tests(opened, smoke)
     prompts = prompts_of(batch)
-    written = answers(
-        model,
-        prompts,
-        stop=stop_ids(model, view.tokenizer),
-        max_new_tokens=NEW_TOKENS,
-        temperature=0,
-        vocabulary=view.vocabulary,
-    )
-    said = view.tokenizer.batch_decode(written, skip_special_tokens=True)
-    right = [_stated(text) == row["answer"] for text, row in zip(said, rows, strict=True)]
+    written = _greedy(opened, prompts, NEW_TOKENS)
     asked = _opened(teacher(smoke))
     return {
-        "exact_match": sum(right) / len(right),
+        "exact_match": _right(opened, rows, written),
         "kl_own": _distance(opened, asked, with_answers(batch, prompts, written)),
         "kl_data": _distance(opened, asked, batch),
     }
 
 
-def _stated(text: str) -> str | None:
-    found = re.search(r"The answer is (\d+)\.", text)
-    return found[1] if found else None
+@torch.no_grad()
+def answered(opened: Opened, *, smoke: bool) -> dict[str, float]:
+    """``exact_match`` alone, for models of any tokenizer."""
+    rows, batch = _tests(opened, smoke)
+    return {"exact_match": _right(opened, rows, _greedy(opened, prompts_of(batch), LONGER["new"]))}
+
+
+@torch.no_grad()
+def searched(opened: Opened, *, smoke: bool) -> dict[str, float]:
+    """What a beam search adds to greedy decoding, and how much of its mass a model puts on one answer.
+
+    ``exact_match`` of greedy and ``exact_match_beam`` of the likeliest of four beams' answers; ``mode_mass``: the mean
+    over problems of the probability of that answer, to its end.
+    """
+    view, model = opened.view, opened.model
+    assert isinstance(view, CausalLM)
+    rows, batch = _tests(opened, smoke)
+    prompts, stop = prompts_of(batch), stop_ids(model, view.tokenizer)
+    greedy = _greedy(opened, prompts, NEW_TOKENS)
+    found, mass = [], 0.0
+    for start in range(0, len(prompts), 64):
+        asked = prompts[start : start + 64]
+        best = [
+            among[0]
+            for among in hypotheses(
+                model, asked, stop=stop, max_new_tokens=NEW_TOKENS, beams=BEAMS, vocabulary=view.vocabulary
+            )
+        ]
+        piece = make_batch(view, None, [{"student": view.encode(row)} for row in rows[start : start + 64]])
+        piece = with_answers(piece, asked, best)
+        assert piece.labels is not None
+        mass += float(sequence_log_prob(_logits(opened, piece), piece.labels, piece.mask).exp().sum())
+        found += best
+    return {
+        "exact_match": _right(opened, rows, greedy),
+        "exact_match_beam": _right(opened, rows, found),
+        "mode_mass": mass / len(rows),
+    }
+
+
+def _tests(opened: Opened, smoke: bool) -> tuple[list[dict[str, Any]], Batch]:
+    """The problems of the test, as they are and as the model reads them."""
+    rows = [json.loads(line) for line in Path(problems("test", smoke)).read_text().splitlines()]
+    return rows, make_batch(opened.view, None, [{"student": opened.view.encode(row)} for row in rows])
+
+
+def _greedy(opened: Opened, prompts: list[list[int]], new: int) -> list[list[int]]:
+    view, model = opened.view, opened.model
+    assert isinstance(view, CausalLM)
+    stop = stop_ids(model, view.tokenizer)
+    return answers(model, prompts, stop=stop, max_new_tokens=new, temperature=0, vocabulary=view.vocabulary)
+
+
+def _right(opened: Opened, rows: list[dict[str, Any]], written: list[list[int]]) -> float:
+    """The share of answers that state the right number."""
+    said = opened.view.tokenizer.batch_decode(written, skip_special_tokens=True)
+    return sum(stated(text) == row["answer"] for text, row in zip(said, rows, strict=True)) / len(rows)
 
 
 @cache
@@ -169,13 +248,25 @@ def _logits(opened: Opened, batch: Batch) -> Tensor:
 SUITES: dict[str, Suite] = {
     "problems": partial(solved, smoke=False),
     "few-problems": partial(solved, smoke=True),
+    "answers-only": partial(answered, smoke=False),
+    "few-answers-only": partial(answered, smoke=True),
+    "searched": partial(searched, smoke=False),
+    "few-searched": partial(searched, smoke=True),
 }
 
 
 # --- benches ----------------------------------------------------------------------------------------------------------
 
 
-def _recipe(smoke: bool, *, method: dict[str, Any], against: list[str], steps: int = 200) -> dict[str, Any]:
+def _recipe(
+    smoke: bool,
+    *,
+    method: dict[str, Any],
+    against: list[Any],
+    steps: int = 200,
+    suite: str = "problems",
+    **settings: Any,
+) -> dict[str, Any]:
     return {
         "task": "language",
         "teacher": teacher(smoke),
@@ -184,11 +275,63 @@ def _recipe(smoke: bool, *, method: dict[str, Any], against: list[str], steps: i
         "method": method,
         "against": against,
         "train": _train(2 if smoke else steps, learning_rate=1e-3),
-        "evaluate": ["few-problems" if smoke else "problems"],
+        "evaluate": [f"few-{suite}" if smoke else suite],
+        **settings,
     }
 
 
+def _writing(smoke: bool, **settings: Any) -> dict[str, Any]:
+    """With a teacher whose answers are trained on."""
+    return _recipe(smoke, **settings, teacher={"model": writer(smoke), "max_new_tokens": NEW_TOKENS})
+
+
+def _between_tokenizers(smoke: bool, **settings: Any) -> dict[str, Any]:
+    """With a student that cuts texts into other tokens than the teacher."""
+    student = {"model": start_of_its_own(smoke), "max_length": LONGER["window"]}
+    return _writing(smoke, **settings, student=student, suite="answers-only")
+
+
+def _sequences(smoke: bool) -> dict[str, Any]:
+    """Seq-KD, its variants and combinations, and plain training; fewer beams and steps in a smoke run."""
+    few = {"beams": 2} if smoke else {}
+    variants = [
+        {"name": "seqkd", "label": "word", "variant": "word"},
+        {"name": "seqkd", "label": "inter", "variant": "inter", **few},
+        {"name": "seqkd", "label": "seq-and-word", "word": 0.5, **few},
+        {"name": "seqkd", "label": "seq-pruned", "prune": 0.5, **few},
+    ]
+    against = ["sft", "teacher_texts", *variants, "untrained"]
+    return _writing(smoke, method={"name": "seqkd", **few}, against=against, suite="searched")
+
+
 BENCHES: dict[str, Bench] = {
+    "distillation-contrastive-decoding": CONTRASTED,
+    "seqkd": Bench(
+        claim="Trained on the teacher's likeliest answers, a greedy student solves more problems than by the data's.",
+        metric="exact_match",
+        higher_is_better=True,
+        versus="sft",
+        recipe=_sequences,
+        suites=SUITES,
+    ),
+    "uld": Bench(
+        claim="Between tokenizers, the sorted distance beside the teacher's texts teaches more than these texts alone.",
+        metric="exact_match",
+        higher_is_better=True,
+        versus="teacher_texts",
+        recipe=partial(
+            _between_tokenizers,
+            method={"name": "uld", "texts": True},
+            against=[
+                "teacher_texts",
+                {"name": "uld", "label": "uld-by-bytes", "texts": True, "alignment": "bytes"},
+                {"name": "uld", "label": "uld-on-the-data"},
+                "sft",
+                "untrained",
+            ],
+        ),
+        suites=SUITES,
+    ),
     "gkd": Bench(
         claim="Distilled on its own answers, the student solves more problems than by forward KL on the data's.",
         metric="exact_match",

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stillroom.blocks.alignment import same_places
 from stillroom.signals import Batch, Signals, record
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,17 @@ Row = Mapping[str, Any]
 
 @dataclass(kw_only=True)
 class Inputs:
-    """Encoded rows, collated for one model: what a view contributes to a `Batch` (see there for the fields)."""
+    """Encoded rows, collated for one model: what a view contributes to a `Batch` (see there for the fields).
+
+    ``read`` [B, T]: how much of its answer a row has read at each place, where rows tell it (see
+    `stillroom.blocks.alignment`).
+    """
 
     ids: list[str]
     arguments: dict[str, Tensor]
     mask: Tensor
     labels: Tensor | None = None
+    read: Tensor | None = None
     columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -142,6 +148,8 @@ def make_batch(view: View, teacher_view: View | None, rows: Sequence[Mapping[str
         if other.ids != own.ids:
             raise ValueError(f"the teacher's view has rows {other.ids[:3]}..., the student's {own.ids[:3]}...")
         batch.teacher, batch.teacher_mask = other.arguments, other.mask
+        if own.read is not None and other.read is not None:
+            batch.shared, batch.teacher_mask = same_places(own.read, own.mask, other.read, other.mask)
     return batch
 
 

@@ -6,12 +6,14 @@ assistant's turns. Token ids are never looked at for it, since a pad token may e
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from stillroom.blocks.alignment import UNKNOWN, byte_ends, ends_of
 from stillroom.errors import UserError
 from stillroom.signals import Signals
 from stillroom.views.base import Inputs, Row, TransformersView, digest, pad, row_key, run, tokenizer_hash
@@ -33,6 +35,7 @@ class CausalLM(TransformersView):
         vocabulary: ids that mean something; logits are cut to these, since models pad their vocabularies, each to a
             number of its own. Where teacher and student share a tokenizer in part, the run sets it to the ids that
             they share.
+        unit: in which rows tell how much of an answer was read before each of its tokens; see `counting`.
     """
 
     auto: ClassVar = "AutoModelForCausalLM"
@@ -51,18 +54,34 @@ class CausalLM(TransformersView):
             raise UserError("the tokenizer has no end-of-sequence token, so a student never learns to stop; set one")
         self.tokenizer, self.max_length, self.overflow, self.end = tokenizer, max_length, overflow, end
         self.vocabulary = len(tokenizer)
+        self.unit: Literal["index", "bytes"] | None = None
+
+    def counting(self, unit: Literal["index", "bytes"]) -> CausalLM:
+        """The same view, whose rows tell how much of an answer was read before each of its tokens: ``read``.
+
+        Two models whose tokens differ are set side by side by it (`stillroom.blocks.alignment`).
+
+        Args:
+            unit: tokens of the answer (``index``), or its bytes.
+        """
+        view = copy.copy(self)
+        view.unit = unit
+        return view
 
     @property
     def fingerprint(self) -> str:
         """A hash of tokenizer, template, window and overflow rule."""
-        return digest("language", tokenizer_hash(self.tokenizer), self.max_length, self.overflow, self.end)
+        told = (self.unit,) if self.unit else ()
+        return digest("language", tokenizer_hash(self.tokenizer), self.max_length, self.overflow, self.end, *told)
 
     def encode(self, row: Row) -> dict[str, Any]:
         """A row as ``input_ids`` and, for each token, whether it is ``trained``."""
-        ids, trained = self._tokens(row)
+        ids, trained, ends = self._tokens(row)
         encoded = {"id": row_key(row), "dropped": "", "shortened": len(ids) > self.max_length}
-        if encoded["shortened"]:
-            ids, trained = self._shorten(ids, trained)
+        kept = self._kept(ids, trained) if encoded["shortened"] else slice(None)
+        if self.unit is not None:
+            encoded["read"] = _read(trained, ends if self.unit == "bytes" else None)[kept]
+        ids, trained = ids[kept], trained[kept]
         if encoded["shortened"] and self.overflow == "drop":
             encoded["dropped"] = f"longer than {self.max_length} tokens"
         elif not any(trained[1:]):
@@ -84,18 +103,26 @@ class CausalLM(TransformersView):
             raise UserError("plain texts have no prompt to answer; give rows of prompt and completion, or of messages")
         return self.tokenizer(row["prompt"])["input_ids"]
 
-    def _tokens(self, row: Row) -> tuple[list[int], list[bool]]:
+    def _tokens(self, row: Row) -> tuple[list[int], list[bool], list[int]]:
+        """Ids, which of them are trained, and after how many bytes of their answer they end (if that is asked)."""
         end = [self.tokenizer.eos_token_id] if self.end else []
         if row.get("messages") is not None:
             return self._chat(row["messages"])
         if row.get("prompt") is not None:
             prompt = self.tokenizer(row["prompt"])["input_ids"]
-            answer = self.tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + end
-            return prompt + answer, [False] * len(prompt) + [True] * len(answer)
-        ids = self.tokenizer(row["text"])["input_ids"] + end
-        return ids, [True] * len(ids)
+            answer, ends = self._cut(row["completion"], add_special_tokens=False)
+            trained = [False] * len(prompt) + [True] * len(answer + end)
+            return prompt + answer + end, trained, [0] * len(prompt) + ends + [0] * len(end)
+        ids, ends = self._cut(row["text"], add_special_tokens=True)
+        return ids + end, [True] * len(ids + end), ends + [0] * len(end)
 
-    def _chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
+    def _cut(self, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[int]]:
+        if self.unit == "bytes":
+            return byte_ends(self.tokenizer, text, add_special_tokens=add_special_tokens)
+        ids = self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+        return ids, [0] * len(ids)
+
+    def _chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool], list[int]]:
         """Train on what the assistant says and on the mark that ends its turn.
 
         Turns are found in the rendered text, by characters: a turn lies between the conversation before it (with the
@@ -111,7 +138,9 @@ class CausalLM(TransformersView):
             before = render(messages[:number], tokenize=False, add_generation_prompt=True)
             upto = render(messages[: number + 1], tokenize=False)
             if whole.startswith(before) and whole.startswith(upto):
-                spans.append((len(before), len(upto)))
+                # Templates set different things before and after what is said; bytes are counted from there.
+                said = whole.find(message["content"].strip(), len(before), len(upto))
+                spans.append((len(before), len(upto), said if said >= 0 else len(before)))
         if not spans:
             raise UserError(
                 "the chat template's generation prompt is not a prefix of the rendered conversation, so the "
@@ -119,15 +148,28 @@ class CausalLM(TransformersView):
             )
         encoding = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         trained = [
-            any(start >= first and stop <= last and stop > start for first, last in spans)
+            any(start >= first and stop <= last and stop > start for first, last, _ in spans)
             for start, stop in encoding["offset_mapping"]
         ]
-        return encoding["input_ids"], trained
+        ends = self._chat_ends(whole, encoding, spans) if self.unit == "bytes" else []
+        return encoding["input_ids"], trained, ends
 
-    def _shorten(self, ids: list[int], trained: list[bool]) -> tuple[list[int], list[bool]]:
+    def _chat_ends(self, whole: str, encoding: Any, spans: Sequence[tuple[int, int, int]]) -> list[int]:
+        """After how many bytes of what its turn says each token ends; 0 outside the assistant's turns."""
+        ends = [0] * len(encoding["input_ids"])
+        in_all = ends_of(self.tokenizer, encoding["input_ids"], encoding["offset_mapping"], whole)
+        for first, last, said in spans:
+            start = len(whole[:said].encode())
+            for place, (left, right) in enumerate(encoding["offset_mapping"]):
+                if first <= left < right <= last:
+                    ends[place] = in_all[place] if in_all[place] == UNKNOWN else max(in_all[place] - start, 0)
+        return ends
+
+    def _kept(self, ids: list[int], trained: list[bool]) -> slice:
+        """Which tokens of a row that is too long are kept."""
         first = trained.index(True) if True in trained else len(trained)
         cut = min(len(ids) - self.max_length, max(first - 1, 0))
-        return ids[cut:][: self.max_length], trained[cut:][: self.max_length]
+        return slice(cut, cut + self.max_length)
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> Inputs:
         """[B, T] tensors; labels and mask are moved so that place t speaks of the token that logits[t] predict."""
@@ -137,11 +179,14 @@ class CausalLM(TransformersView):
         labels = torch.roll(ids, -1, dims=1)
         mask = torch.roll(trained.bool(), -1, dims=1)
         mask[:, -1] = False
+        told = [row["read"] for row in rows if row.get("read") is not None]
+        read = torch.roll(pad(told)[0], -1, dims=1) if told else None
         return Inputs(
             ids=[row["id"] for row in rows],
             arguments={"input_ids": ids, "attention_mask": real.long()},
             mask=mask,
             labels=labels,
+            read=read,
         )
 
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
@@ -151,3 +196,25 @@ class CausalLM(TransformersView):
             signals.logits = output.logits[..., : self.vocabulary]
         signals.mask = arguments["attention_mask"].bool()
         return signals
+
+
+def _read(trained: Sequence[bool], ends: Sequence[int] | None) -> list[int]:
+    """How much of its answer was read before each trained token: bytes, or tokens where no ends are given.
+
+    Answers (stretches of trained tokens) are told apart by their number from the last one, in the upper 32 bits: a
+    template may hide earlier turns from training, and a number from the first one would then differ.
+    """
+    read, done, left = [0] * len(trained), 0, _stretches(trained)
+    for place, counts in enumerate(trained):
+        if not counts:
+            done = 0
+            continue
+        if place == 0 or not trained[place - 1]:
+            left -= 1
+        read[place] = done if done == UNKNOWN else (left << 32) + done
+        done = done + 1 if ends is None else ends[place]
+    return read
+
+
+def _stretches(trained: Sequence[bool]) -> int:
+    return sum(now and not before for before, now in zip([False, *trained], trained, strict=False))
