@@ -37,7 +37,7 @@ def places(tmp_path_factory):
 def trained_by_two(places, tmp_path_factory):
     """What two processes made of each method."""
     out = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29583"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29585"]
     done = subprocess.run(
         [*launch, two_processes.__file__, str(places), str(out), *METHODS],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
