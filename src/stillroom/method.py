@@ -79,9 +79,9 @@ class Objective(nn.Module):
     writing: Writing = Writing()
     units: ClassVar[dict[str, Unit]] = {}
     across_rows: ClassVar[bool] = False
-    reads: ClassVar[tuple[str, ...]] = ()
-    same_tokenizer: ClassVar[bool] = False
-    live_teacher: ClassVar[bool] = False
+    reads: tuple[str, ...] = ()
+    same_tokenizer: bool = False
+    live_teacher: bool = False
     changes_student: ClassVar[bool] = False
 
     def __init__(self) -> None:

@@ -15,9 +15,6 @@ from tests.contracts import worlds
 from tests.contracts.test_contracts import loss, same
 
 from stillroom.checks import check_teacher
-from stillroom.engine.encoding import encode
-from stillroom.engine.loop import Trainer
-from stillroom.engine.settings import Train
 from stillroom.errors import UserError
 from stillroom.labelling import CACHEABLE, keep_signals
 from stillroom.recipe import check
@@ -32,21 +29,7 @@ def trainer(case, folder, **settings):
     made = worlds.case(case.method, case.world)
     for model in (made.student.model, made.teacher.model, made.objective):
         model.float()
-    encoded, _ = encode(Dataset.from_list(case.world.rows), made.student.view, made.other)
-    folder.mkdir(parents=True, exist_ok=True)
-    uses = made.objective.needs.teacher and "text" not in made.objective.needs.teacher
-    return Trainer(
-        student=made.student.model,
-        objective=made.objective,
-        view=made.student.view,
-        teacher=LocalTeacher(made.teacher.model, made.teacher.view) if uses else None,
-        teacher_view=made.other,
-        rows=encoded,
-        validation=[],
-        settings=Train(**({"steps": 4, "batch_size": 4, "learning_rate": 1e-2, "device": "cpu"} | settings)),
-        folder=folder,
-        fingerprint="one",
-    )
+    return worlds.trainer(made, folder, **({"steps": 4, "batch_size": 4} | settings))
 
 
 def state(pair):

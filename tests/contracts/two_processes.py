@@ -8,14 +8,8 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from safetensors.torch import save_file
 from tests.contracts import worlds
-
-from stillroom.engine.encoding import encode
-from stillroom.engine.loop import Trainer
-from stillroom.engine.settings import Train
-from stillroom.teachers import LocalTeacher
 
 ROWS, STEPS = 8, 3  # all eight rows in each step
 SETTINGS = {"gkd": {"lmbda": 0.0}}  # no answers of the student, which every process draws anew
@@ -30,28 +24,8 @@ def train(world, method, folder, *, micro_batch=0):
     if world.kind.startswith("image"):  # pictures are float32, all else is float64
         for model in (made.student.model, made.teacher.model, made.objective):
             model.float()
-    encoded, _ = encode(Dataset.from_list(world.rows), made.student.view, made.other)
-    uses = made.objective.needs.teacher and "text" not in made.objective.needs.teacher
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        student=made.student.model,
-        objective=made.objective,
-        view=made.student.view,
-        teacher=LocalTeacher(made.teacher.model, made.teacher.view) if uses else None,
-        teacher_view=made.other,
-        rows=encoded,
-        validation=[],
-        settings=Train(
-            steps=STEPS,
-            batch_size=ROWS,
-            micro_batch=micro_batch,
-            learning_rate=1e-2,
-            optimizer="sgd",
-            device="cpu",
-            save_every=0,
-        ),
-        folder=folder,
-        fingerprint="one",
+    trainer = worlds.trainer(
+        made, folder, steps=STEPS, batch_size=ROWS, micro_batch=micro_batch, optimizer="sgd", save_every=0
     )
     trainer.run()
     return {name: value.detach() for name, value in trainer.accelerator.unwrap_model(trainer.pair).named_parameters()}

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from stillroom import catalog
+from stillroom.engine.encoding import encode
+from stillroom.engine.loop import Trainer
+from stillroom.engine.settings import Train
 from stillroom.method import Objective
 from stillroom.methods._template import Template
 from stillroom.methods.baselines import BASELINES
@@ -177,3 +181,22 @@ def case(method: str, world: World, **settings: Any) -> Case:
     student.model.eval()  # no dropout, so that values can be compared
     made.objective.eval()
     return made
+
+
+def trainer(made: Case, folder: Path, **settings: Any) -> Trainer:
+    """Real training of a case on all its rows, without validation."""
+    encoded, _ = encode(Dataset.from_list(made.world.rows), made.student.view, made.other)
+    folder.mkdir(parents=True, exist_ok=True)
+    asks = bool(made.objective.needs.asked)
+    return Trainer(
+        student=made.student.model,
+        objective=made.objective,
+        view=made.student.view,
+        teacher=LocalTeacher(made.teacher.model, made.teacher.view) if asks else None,
+        teacher_view=made.other,
+        rows=encoded,
+        validation=[],
+        settings=Train(**({"learning_rate": 1e-2, "device": "cpu"} | settings)),
+        folder=folder,
+        fingerprint="one",
+    )

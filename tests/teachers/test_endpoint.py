@@ -19,6 +19,7 @@ from tests.servers import limited_server, make_tiny_llama, transformers_server
 
 from stillroom.errors import UserError
 from stillroom.signals import Batch
+from stillroom.synthesis.costs import Price
 from stillroom.teachers import chat
 from stillroom.teachers.endpoint import Endpoint, EndpointError, EndpointTeacher
 
@@ -50,7 +51,9 @@ def test_each_answer_has_its_id_and_everything_is_counted():
     assert {answer.finish_reason for answer in answers.values()} == {"stop"}
     assert (endpoint.usage.requests, endpoint.usage.answers, endpoint.usage.failures) == (7, 7, 0)
     assert (endpoint.usage.tokens_in, endpoint.usage.tokens_out) == (7 * 2, 7 * 4)
-    assert endpoint.usage.cost(price_in=2.0, price_out=10.0) == pytest.approx((14 * 2 + 28 * 10) / 1e6)
+    assert Price(2.0, 10.0).of(endpoint.usage.tokens_in, endpoint.usage.tokens_out) == pytest.approx(
+        (14 * 2 + 28 * 10) / 1e6
+    )
 
 
 def test_the_request_carries_the_settings_and_extra_fields_replace_them():

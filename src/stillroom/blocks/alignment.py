@@ -45,13 +45,16 @@ def ends_of(tokenizer: Any, ids: Sequence[int], offsets: Sequence[Sequence[int]]
     if pieces is not None and b"".join(pieces) == b" " * max(added, 0) + text.encode():
         return [max(end - added, 0) for end in accumulate(map(len, pieces))]
     before = [0, *accumulate(len(character.encode()) for character in text)]
+    followers, follower = [], len(text)  # where the next token that stands for text begins, told from the end
+    for start, stop in reversed(offsets):
+        followers.append(follower)
+        follower = start if start < stop else follower
     ends: list[int] = []
-    for place, (start, stop) in enumerate(offsets):
+    for (start, stop), follower in zip(offsets, reversed(followers), strict=True):
         if start == stop:  # stands for no text
             ends.append(ends[-1] if ends else 0)
-            continue
-        follower = next((first for first, last in offsets[place + 1 :] if first < last), len(text))
-        ends.append(before[stop] if follower >= stop else UNKNOWN)
+        else:
+            ends.append(before[stop] if follower >= stop else UNKNOWN)
     return ends
 
 
@@ -89,13 +92,15 @@ def same_places(own: Tensor, own_mask: Tensor, other: Tensor, other_mask: Tensor
     ours, theirs = torch.zeros_like(own_mask), torch.zeros_like(other_mask)
     for row in range(len(own)):
         mine, yours = _last(own[row], own_mask[row]), _last(other[row], other_mask[row])
-        common = [read for read in mine if read in yours]
-        ours[row, [mine[read] for read in common]] = True
-        theirs[row, [yours[read] for read in common]] = True
+        ours[row, mine[torch.isin(own[row, mine], other[row, yours])]] = True
+        theirs[row, yours[torch.isin(other[row, yours], own[row, mine])]] = True
     return ours, theirs
 
 
-def _last(read: Tensor, mask: Tensor) -> dict[int, int]:
-    """How much was read -> the last masked place at which it was."""
-    pairs = enumerate(zip(read.tolist(), mask.tolist(), strict=True))
-    return {amount: place for place, (amount, counts) in pairs if counts and amount >= 0}
+def _last(read: Tensor, mask: Tensor) -> Tensor:
+    """The masked places at which an amount was read last. Equal amounts are neighbours, since reading goes forwards."""
+    places = torch.nonzero(mask & (read >= 0))[:, 0]
+    amounts = read[places]
+    ends = torch.ones_like(places, dtype=torch.bool)
+    ends[:-1] = amounts[1:] != amounts[:-1]
+    return places[ends]

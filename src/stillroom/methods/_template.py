@@ -43,8 +43,8 @@ class Template(Objective):
 
     needs = Needs(student=("logits",), teacher=("logits",))
     units: ClassVar[dict[str, Unit]] = {"kd": "token", "ce": "token"}
-    same_tokenizer: ClassVar[bool] = True
-    live_teacher: ClassVar[bool] = True
+    same_tokenizer: bool = True
+    live_teacher: bool = True
 
     def __init__(self, *, temperature: float = 2.0, weight: float = 0.5) -> None:
         super().__init__()

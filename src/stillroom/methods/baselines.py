@@ -5,8 +5,6 @@ They are objectives like any other, found by name beside the catalogue's slugs.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from stillroom.method import Objective, Step
 from stillroom.methods.baselines_embeddings import Contrastive, EmbeddingMatch
 from stillroom.methods.baselines_encoders import MaskedTokens
@@ -59,7 +57,7 @@ class TokenDivergence(Objective):
     """
 
     needs = Needs(student=("logits",), teacher=("logits",))
-    same_tokenizer: ClassVar[bool] = True
+    same_tokenizer: bool = True
 
     def __init__(
         self, *, divergence: Divergence, temperature: float = 1.0, scale_by_t2: bool = False, sft: float = 0.0

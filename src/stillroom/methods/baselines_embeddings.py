@@ -79,7 +79,7 @@ class Contrastive(Objective):
 
     kind: ClassVar[str] = "embeddings"
     needs = Needs(student=("embedding",))
-    reads: ClassVar[tuple[str, ...]] = ("pair", "triple")
+    reads: tuple[str, ...] = ("pair", "triple")
     units: ClassVar[dict[str, Unit]] = {"contrast": "pair"}
     across_rows: ClassVar[bool] = True
 

@@ -20,7 +20,7 @@ class Triplets(Objective):
 
     kind: ClassVar[str] = "image-encoder"
     needs = Needs(student=("embedding",))
-    reads: ClassVar[tuple[str, ...]] = ("labelled-image", "labelled-text")
+    reads: tuple[str, ...] = ("labelled-image", "labelled-text")
     units: ClassVar[dict[str, Unit]] = {"triplet": "own"}
     across_rows: ClassVar[bool] = True
 

@@ -51,10 +51,6 @@ class Usage:
         for name, count in counts.items():
             setattr(self, name, getattr(self, name) + count)
 
-    def cost(self, price_in: float, price_out: float) -> float:
-        """In the currency of the prices, which are for a million tokens."""
-        return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
-
 
 class Endpoint:
     """A model on a server that speaks the OpenAI chat protocol.

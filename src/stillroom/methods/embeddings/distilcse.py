@@ -81,12 +81,8 @@ class DistilCSE(Objective):
         self.initial_log_scale = initial_log_scale
         self.weights = {"ckd": 1.0, "mse": mse} if mse else {"ckd": 1.0}
         self.needs = Needs(student=("embedding",), teacher=("embedding",) if stage == 1 else ())
+        self.reads = ("pair", "triple") if stage == 2 else ()  # stage 1 learns from any texts
         self._fresh: list[Tensor] = []
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Stage 1 learns from any texts, stage 2 from pairs."""
-        return ("pair", "triple") if self.stage == 2 else ()
 
     def setup(self, student: nn.Module, teacher: nn.Module | None, sample: Batch, view: View) -> None:
         """Make W, the scale and the queue."""

@@ -78,8 +78,8 @@ class MiniLMv2(Objective):
 
     kind: ClassVar[str] = "encoder"
     units: ClassVar[dict[str, Unit]] = {"hs": "row", "od": "token", **dict.fromkeys(PAIRS, "row")}
-    same_tokenizer: ClassVar[bool] = True
-    live_teacher: ClassVar[bool] = True
+    same_tokenizer: bool = True
+    live_teacher: bool = True
 
     def __init__(
         self,

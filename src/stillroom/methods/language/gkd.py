@@ -73,9 +73,9 @@ class GKD(Objective):
 
     needs = Needs(student=("logits",), teacher=("logits",))
     units: ClassVar[dict[str, Unit]] = {"policy": "row", "reward": "row"}
-    same_tokenizer: ClassVar[bool] = True
-    live_teacher: ClassVar[bool] = True
-    reads: ClassVar[tuple[str, ...]] = ("completion", "chat")
+    same_tokenizer: bool = True
+    live_teacher: bool = True
+    reads: tuple[str, ...] = ("completion", "chat")
 
     seed: Tensor
     baseline: Tensor

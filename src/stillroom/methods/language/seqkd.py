@@ -34,7 +34,7 @@ sampled answers, also of an endpoint.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class SeqKD(Objective):
         ValueError: a value outside its range, or beams where nothing is searched for.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("completion", "chat")
+    reads: tuple[str, ...] = ("completion", "chat")
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class SeqKD(Objective):
         writes = () if variant == "word" else ("text",)
         self.needs = Needs(student=("logits",), teacher=(*writes, *(("logits",) if share else ())))
         self.writing = Writing(beams=width, nearest=variant == "inter")
-        self.same_tokenizer = share > 0  # type: ignore[misc]  # here it depends on the share
+        self.same_tokenizer = share > 0
         self.prune = prune
         self.weights = {name: part for name, part in (("nll", 1 - share), ("word", share)) if part}
 

@@ -25,7 +25,7 @@ the same tokenizer are at hand. Not with a cache of a few top log-probs: the int
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -55,8 +55,8 @@ class TAID(Objective):
     """
 
     needs = Needs(student=("logits",), teacher=("logits",))
-    same_tokenizer: ClassVar[bool] = True
-    live_teacher: ClassVar[bool] = True
+    same_tokenizer: bool = True
+    live_teacher: bool = True
 
     t: Tensor
     previous: Tensor

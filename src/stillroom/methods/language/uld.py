@@ -63,7 +63,7 @@ class ULD(Objective):
 
     needs = Needs(student=("logits",), teacher=("logits",))
     units: ClassVar[dict[str, Unit]] = {"ce": "token", "uld": "row"}
-    live_teacher: ClassVar[bool] = True
+    live_teacher: bool = True
 
     def __init__(
         self,

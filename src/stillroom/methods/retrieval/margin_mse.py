@@ -49,7 +49,7 @@ class MarginMSE(Objective):
         self.agreeing_only = agreeing_only
 
     @property
-    def units(self) -> dict[str, Unit]:  # type: ignore[override]
+    def units(self) -> dict[str, Unit]:  # type: ignore[override]  # a class's own where it depends on nothing
         """Pairs; how many agree is known only once the teacher has scored them."""
         return {"margin_mse": "own" if self.agreeing_only else "pair"}
 

@@ -106,11 +106,7 @@ class RKD(Objective):
         self.task, self.margin, self.normalise_teacher = task, margin, normalise_teacher
         logits = ("logits",) if task == "cross-entropy" else ()
         self.needs = Needs(student=("embedding", *logits), teacher=("embedding",))
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Rows with labels, where there is a task to learn."""
-        return () if self.task == "none" else ("labelled-image", "labelled-text")
+        self.reads = () if task == "none" else ("labelled-image", "labelled-text")  # a task needs labels
 
     def setup(self, student: nn.Module, teacher: nn.Module | None, sample: Batch, view: View) -> None:
         """Nothing is made.
