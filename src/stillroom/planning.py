@@ -16,11 +16,12 @@ from stillroom.errors import UserError
 from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
 from stillroom.recipe import Model, Recipe
-from stillroom.run import Rows, load_rows
+from stillroom.rows import Rows, foresee
 from stillroom.sizes import Size, config_of, config_size, cut_size, memory
 from stillroom.store.codec import CODECS
 from stillroom.store.header import Signal
 from stillroom.students.open import new_config, texts_of, train_tokenizer
+from stillroom.synthesis.recipe_steps import Made
 from stillroom.views.base import View
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
@@ -46,6 +47,22 @@ class Sample:
 
 
 @dataclass
+class Questions:
+    """What a source's next step that asks would cost.
+
+    number: of questions. answered: those that earlier runs kept the answers of. tokens_in: of the prompts, about.
+    tokens_out: of the answers, at most. money: at most; None without a price.
+    """
+
+    step: str
+    number: int
+    answered: int
+    tokens_in: int
+    tokens_out: int
+    money: float | None
+
+
+@dataclass
 class Plan:
     """What a run would be.
 
@@ -59,6 +76,7 @@ class Plan:
         memory: term -> bytes, for the main method.
         cache_bytes: of the teacher's signals on disk, where they are cached.
         warnings: what works but is likely not meant.
+        questions: that steps of synthesis would still ask; until they are answered nothing is known of rows and costs.
     """
 
     tokenizers: str | None
@@ -70,6 +88,7 @@ class Plan:
     memory: dict[str, int]
     cache_bytes: int | None
     warnings: list[str] = field(default_factory=list)
+    questions: list[Questions] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -87,8 +106,11 @@ def plan(recipe: Recipe) -> Plan:
     check_suites(recipe.evaluate, recipe.task, SUITES)
     objectives = build_methods(recipe)
     main = objectives[recipe.method.called]
-    rows = load_rows(recipe)
-    warnings: list[str] = []
+    outlook, warnings = foresee(recipe), list[str]()
+    questions = [_questions(made) for made in outlook.made if made.open]
+    rows = outlook.rows
+    if rows is None:
+        return _plan_without_rows(recipe, questions)
     teachers = {name: _view(model, recipe) for name, model in recipe.teachers.items()}
     if len(teachers) > 1:
         check_group(teachers)
@@ -118,6 +140,21 @@ def plan(recipe: Recipe) -> Plan:
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
         warnings=warnings,
     )
+
+
+def _questions(made: Made) -> Questions:
+    last = made.accounts[-1]
+    return Questions(last.stage, made.open, last.remembered, *made.open_tokens, made.open_money)
+
+
+def _plan_without_rows(recipe: Recipe, questions: list[Questions]) -> Plan:
+    """All that can be said before the rows are made."""
+    said = (
+        "what is trained on is known once the questions are answered; `stillroom label` asks them without training"
+        if questions
+        else "the steps of synthesis keep no row of the answers that there are"
+    )
+    return Plan(None, Counts(), 0, recipe.train.steps, 0, 0.0, {}, None, [said], questions)
 
 
 # --- what reads the rows ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from stillroom import catalog
 from stillroom.engine.settings import Train
 from stillroom.errors import UserError, nearest
+from stillroom.synthesis.settings import Step
 
 # The kind of model that most methods of a family are for.
 TASKS = {
@@ -192,6 +193,8 @@ class Source(_Strict):
         format: text, completion, chat, pair, triple, labelled-text, labelled-image; None recognises it by the columns.
         seed: of the choice.
         options: further arguments of a built-in loader.
+        steps: of synthesis, that make training rows of these; rows of any columns can be such seeds, and ``format`` is
+            then that of what the steps make.
     """
 
     source: str
@@ -201,6 +204,7 @@ class Source(_Strict):
     format: str | None = None
     seed: int = 0
     options: dict[str, Any] = {}
+    steps: list[Step] = []
 
     @model_validator(mode="before")
     @classmethod

@@ -98,6 +98,7 @@ def _result(
         values = [run[place]["metrics"].get(bench.metric) for run in runs]
         systems[first["name"]] = {
             "role": first["role"],
+            "alone": first.get("without_teacher", False),
             "parameters": first["parameters"],
             "values": values,
             "train_seconds": [run[place]["cost"].get("train_seconds") for run in runs],

@@ -42,12 +42,13 @@ from stillroom.errors import UserError
 from stillroom.labelling import keep_signals
 from stillroom.measuring import SUITES, Measured, Suite, check_suites, measure_all
 from stillroom.method import Objective, Writing
-from stillroom.recipe import Model, Recipe, Source
+from stillroom.recipe import Model, Recipe
 from stillroom.recipe import check as check_recipe
+from stillroom.rows import FOLDER, Rows, accounts_of, load_rows
 from stillroom.signals import Batch, Signals
 from stillroom.store import Store
 from stillroom.store.header import differences
-from stillroom.students.open import open_student, texts_of
+from stillroom.students.open import open_student
 from stillroom.teachers import CachedTeacher, GroupTeacher, LocalTeacher, Teacher
 from stillroom.texts import keep_texts, with_teacher_texts
 from stillroom.views.base import View, make_batch
@@ -68,14 +69,6 @@ PACKAGES = (
     "sentence-transformers",
     "numpy",
 )
-
-
-@dataclass
-class Rows:
-    """Raw rows by source, joined only once they are encoded, since sources may differ in format."""
-
-    train: list[Any]
-    validation: Any
 
 
 @dataclass
@@ -146,9 +139,9 @@ def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite]
     check_suites(recipe.evaluate, recipe.task, suites)
     objectives = build_methods(recipe)
     _refuse_what_is_there(run.folder, recipe, resume)
-    rows = load_rows(recipe)
     teachers = open_teacher(recipe)
-    start = open_student(recipe.student, recipe.task, _single(teachers), lambda: _texts(rows), recipe.train.seed)
+    rows = load_rows(recipe)  # after the teacher is found, since rows may have to be paid for
+    start = open_student(recipe.student, recipe.task, _single(teachers), rows.texts, recipe.train.seed)
     here = _processes(recipe)  # from here on only the first of them can save a model, and a new student was just saved
     check_labels(*_labelled(rows, start))
     if said := agree([teacher.view for teacher in teachers.values()], start.view, objectives):
@@ -197,24 +190,27 @@ def _everybody(
 
 
 def label(recipe: Recipe) -> Path:
-    """Run the recipe's teacher once over its rows, and keep what the method asks of it.
+    """Make the recipe's rows, run its teacher once over them, and keep what the method asks of it.
 
     Returns:
         The folder of the store, which `distill` finds again by itself; of a teacher behind an endpoint, the journal of
-        its answers.
+        its answers; where steps of synthesis make the rows and the method has no teacher, the folder of these rows.
 
     Raises:
         UserError: the method asks the teacher for nothing, or its signals can't be kept.
     """
+    objective = build_method(recipe.method)
+    if any(source.steps for source in recipe.data.train) and not objective.needs.teacher:
+        load_rows(recipe)
+        return recipe.folder / FOLDER
     if recipe.teacher is None or recipe.teacher.group is not None:
         raise UserError("there is nothing to label without a single teacher; give the recipe teacher.model")
     recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": True})})
-    objective = build_method(recipe.method)
     needs = objective.needs.teacher
     if not needs:
         raise UserError(f"there is nothing to label: {recipe.method.name!r} asks the teacher for nothing")
     check_teacher(recipe, {recipe.method.name: objective})
-    rows, opened = load_rows(recipe), _single(open_teacher(recipe))
+    opened, rows = _single(open_teacher(recipe)), load_rows(recipe)
     if "text" in needs:
         with _at_work(recipe, opened):
             return [keep_texts(recipe, opened, source, objective.writing).place for source in rows.train][-1]
@@ -239,39 +235,6 @@ def _open(model: Model, recipe: Recipe) -> Opened:
 
 def _single(teachers: dict[str, Opened]) -> Opened | None:
     return next(iter(teachers.values()), None)
-
-
-def load_rows(recipe: Recipe) -> Rows:
-    """The raw rows: train sources in order, and the validation rows (every fiftieth, where none are named)."""
-    train = [load_source(source) for source in recipe.data.train]
-    if recipe.data.validation is not None:
-        return Rows(train, load_source(recipe.data.validation))
-    first = train[0]
-    if len(first) < 100:
-        return Rows(train, None)
-    held_out = list(range(0, len(first), 50))[:1000]
-    train[0] = first.select(sorted(set(range(len(first))) - set(held_out)))
-    return Rows(train, first.select(held_out))
-
-
-def load_source(source: Source) -> Any:
-    """The checked rows of one source."""
-    from stillroom.data.files import load
-
-    return load(
-        source.source,
-        view=source.view,
-        split=source.split,
-        format=source.format,
-        limit=source.limit,
-        seed=source.seed,
-        **source.options,
-    )
-
-
-def _texts(rows: Rows) -> Any:
-    for source in rows.train:
-        yield from texts_of(source)
 
 
 def _labelled(rows: Rows, start: Opened) -> tuple[list[Any], int]:
@@ -421,7 +384,8 @@ def _refuse_what_is_there(folder: Path, recipe: Recipe, resume: bool) -> None:
     Raises:
         UserError: it holds a run and ``resume`` is false; it holds a run of another recipe; or something else.
     """
-    if not any(path.is_file() and path != folder / "recipe.yaml" for path in folder.rglob("*")):
+    made, recipe_file = folder / FOLDER, folder / "recipe.yaml"  # rows can be made again, from answers that are kept
+    if not any(path.is_file() and path != recipe_file and made not in path.parents for path in folder.rglob("*")):
         return
     if not (folder / "recipe.yaml").is_file():
         raise UserError(f"{folder} holds something that is not a run; give another name (--set name=...)")
@@ -462,6 +426,7 @@ def _write_run(run: Run, began: float, command: str | None) -> None:
         "seed": recipe.train.seed,
         "versions": versions(),
         "counts": asdict(run.counts) | {"trained_share": run.counts.trained_share},
+        "synthesis": accounts_of(recipe),
     }
     (run.folder / "run.json").write_text(json.dumps(state, indent=1))
 

@@ -71,17 +71,18 @@ def test_machines_get_the_result_alone(stillroom, asked):
     assert json.loads(done.out) == result_of("taid", [0, 1, 2])
 
 
-def test_a_family_is_all_that_is_built_and_has_a_ground(stillroom, asked, monkeypatch):
+def test_a_family_is_all_that_is_built_and_has_a_ground(stillroom, asked, monkeypatch, tmp_path):
     def bench_of(slug):
         if slug == "three":
             raise UserError("the family 'language' has no testbed entry for 'three' yet")
 
-    built = [SimpleNamespace(slug=slug) for slug in ("one", "two", "three")]
+    built = [SimpleNamespace(slug=slug, result=None) for slug in ("one", "two", "three")]
     monkeypatch.setattr(reproduce, "bench_of", bench_of)
-    monkeypatch.setattr(catalog, "systems", lambda family, state: built if family == "language" else [])
-    done = stillroom("--family", "language", "--json")
+    monkeypatch.setattr(catalog, "systems", lambda family, state=None: built if family == "language" else [])
+    done = stillroom("--family", "language", "--json", "--output", str(tmp_path / "out"))
     assert [result["slug"] for result in json.loads(done.out)] == asked.kept == ["one", "two"]
     assert "no testbed entry for 'three'" in done.err
+    assert (tmp_path / "out" / "language.html").is_file()
 
 
 @pytest.mark.parametrize("arguments", [(), ("taid", "--family", "language"), ("taid", "--seeds", "1")])

@@ -30,6 +30,14 @@ def command(
         return
     for warning in found.warnings:
         say(f"note: {warning}")
+    for asked in found.questions:
+        cost = "" if asked.money is None else f", {asked.money:.2f} in money at most"
+        write(
+            f"step {asked.step}: {asked.number:,} questions to ask ({asked.answered:,} are answered), about "
+            f"{asked.tokens_in:,} tokens of prompts and at most {asked.tokens_out:,} of answers{cost}"
+        )
+    if found.questions:
+        return
     if found.tokenizers:
         write(found.tokenizers)
     write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ def command(
         str | None, typer.Option(help=f"Every built system of one of: {', '.join(catalog.families())}.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="How many seeds; a verdict needs two.")] = 3,
+    output: Annotated[str, typer.Option(help="Where the page of a family is written.")] = "runs/reproduce",
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of one seed, to see that all runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,6 +39,10 @@ def command(
         if not as_json:
             show(result)
         results.append(result)
+    if family and not smoke:
+        from stillroom.report.family import write_family
+
+        say(f"written: {write_family(family, Path(output))}")
     if as_json:
         write_json(results[0] if slug else results)
 

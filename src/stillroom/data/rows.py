@@ -9,6 +9,7 @@
 | `triple`         | anchor, positive, negative (a text or a list of texts)                     |
 | `labelled-text`  | text, label (the name of a class, or its number from 0)                    |
 | `labelled-image` | image (a file, its bytes, or numbers [height][width] or [channel][height][width]), label |
+| `any`            | whatever there is: seeds that steps of synthesis make rows of; never recognised, only named |
 
 Every row may carry an `id` and any other columns; they are kept. Checks are plain functions, not models, because a
 corpus is checked row by row: a hundred thousand rows take about a second.
@@ -35,13 +36,13 @@ def recognise(columns: Iterable[str]) -> str:
         UserError: no format fits, or two fit and neither holds the other.
     """
     have = list(columns)
-    fits = {name: set(needed) for name, needed in FORMATS.items() if set(needed) <= set(have)}
+    fits = {name: set(needed) for name, needed in FORMATS.items() if needed and set(needed) <= set(have)}
     best = [name for name, needed in fits.items() if not any(needed < other for other in fits.values())]
     if len(best) == 1:
         return best[0]
     if best:
         raise UserError(f"the columns {_listed(have)} fit the formats {' and '.join(best)}; name one with 'format'")
-    known = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in FORMATS.items())
+    known = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in FORMATS.items() if needed)
     raise UserError(f"the columns {_listed(have)} make none of the formats: {known}")
 
 
@@ -202,6 +203,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "triple": ("anchor", "positive", "negative"),
     "labelled-text": ("text", "label"),
     "labelled-image": ("image", "label"),
+    "any": (),
 }
 
 _CHECKS: dict[str, Callable[[Any, str, str], None]] = {

@@ -125,8 +125,30 @@ class Counts(BaseModel):
     dropped: dict[Name, int] = {}
 
 
+class Made(BaseModel):
+    """A step of synthesis: what came in, what it added and kept, why it dropped the rest, and what it spent."""
+
+    stage: Name
+    rows: int = 0
+    added: int = 0
+    kept: int = 0
+    rejected: dict[Name, int] = {}
+    noted: dict[Name, int] = {}
+    asked: int = 0
+    remembered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    money: float = 0.0
+    note: str = ""
+
+    @property
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why rows were dropped and what else was noted, the most frequent first."""
+        return sorted([*self.rejected.items(), *self.noted.items()], key=lambda item: -item[1])
+
+
 class About(BaseModel):
-    """``run.json``."""
+    """``run.json``. ``synthesis`` has the steps that made the rows, one list for each source that was made."""
 
     name: Name
     method: Name = ""
@@ -140,6 +162,7 @@ class About(BaseModel):
     license: Name | None = None
     versions: dict[Name, Name] = {}
     counts: Counts = Counts()
+    synthesis: list[list[Made]] = []
 
 
 class Line(BaseModel):

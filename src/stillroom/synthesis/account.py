@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,6 +57,10 @@ class Account:
     def adds_up(self) -> bool:
         """Whether every row that came in or was added is kept or has a reason."""
         return self.rows + self.added == self.kept + self.rejected.total()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return vars(self) | {"rejected": dict(self.rejected), "noted": dict(self.noted)}
 
     def __add__(self, other: Account) -> Account:
         """Both steps side by side, on rows of their own; for steps one after the other see `chain`."""
