@@ -11,11 +11,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont, features
 
 from stillroom.data import check, load, recognise
+from stillroom.data.emoji import annotations as emoji_names
 from stillroom.data.emoji import base_table as emoji_atlas
 from stillroom.data.emoji import captions_of
-from stillroom.data.emoji import cldr_names as emoji_names
+from stillroom.data.emoji.annotations import Said, labels, languages, names
 from stillroom.data.emoji.base_table import DRAWN, atlas, cast, opened
-from stillroom.data.emoji.cldr_names import Said, labels, languages, names
 from stillroom.data.emoji.colours import PALETTE, main_colour, painted
 from stillroom.data.emoji.families import NEAR, base_of, look_alikes, without_colour
 from stillroom.data.emoji.font import FONT, EmojiFont

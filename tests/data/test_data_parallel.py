@@ -9,8 +9,8 @@ from itertools import combinations
 
 import pytest
 
-from stillroom.data import check, load, parallel, recognise
-from stillroom.data.parallel import cldr_names, gettext_files, key
+from stillroom.data import check, cldr_names, load, parallel, recognise
+from stillroom.data.parallel import gettext_files, key
 from stillroom.data.parallel.gettext_files import messages
 from stillroom.errors import UserError
 

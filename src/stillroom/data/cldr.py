@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from stillroom.data import cldr_names
+from stillroom.data.cldr_names import FOLDER
 from stillroom.errors import UserError, nearest
 
-FOLDER = Path("/usr/share/unicode/cldr/common")
 GROUPS = ("EU", "EZ", "UN")
 WORLD = "001"
+_KINDS = ("territory", "language", "script", "currency")
 
 Names = Mapping[str, Mapping[str, str]]
 """Kind (country, region, group, currency, language, script, city) -> id -> name."""
@@ -77,14 +79,16 @@ def names(language: str) -> Names:
     if not re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]+)*", language):
         raise UserError(f"a language is named like 'de' or 'zh_Hant'; found {language!r}")
     root = _tree(f"main/{language}.xml")
-    places = _named(root.iterfind("localeDisplayNames/territories/territory"))
+    known = cldr_names.names(language, prefer=(("territory", "short"), ("script", "stand-alone")))
+    of = {kind: {code: name for (what, code), name in known.items() if what == kind} for kind in _KINDS}
+    places = of["territory"]
     return {
         "country": {key: name for key, name in places.items() if len(key) == 2 and key not in GROUPS},
         "region": {key: name for key, name in places.items() if len(key) == 3},
         "group": {key: name for key, name in places.items() if key in GROUPS},
-        "language": _named(root.iterfind("localeDisplayNames/languages/language")),
-        "script": _named(root.iterfind("localeDisplayNames/scripts/script"), ("stand-alone",)),
-        "currency": _currency_names(root),
+        "language": of["language"],
+        "script": of["script"],
+        "currency": of["currency"],
         "city": {
             zone.get("type", ""): city.text or ""
             for zone in root.iterfind("dates/timeZoneNames/zone")
@@ -92,27 +96,6 @@ def names(language: str) -> Names:
             if not city.get("alt")
         },
     }
-
-
-def _named(found: Iterator[ElementTree.Element], better: tuple[str, ...] = ("short",)) -> dict[str, str]:
-    """Plain names, but those of a better kind where there is one that is not an abbreviation (Hong Kong, not UK)."""
-    plain, chosen = dict[str, str](), dict[str, str]()
-    for element in found:
-        key, name = element.get("type", ""), element.text or ""
-        if not element.get("alt"):
-            plain[key] = name
-        elif element.get("alt") in better and not name.isupper() and "." not in name:
-            chosen[key] = name
-    return {**plain, **{key: name for key, name in chosen.items() if key in plain}}
-
-
-def _currency_names(root: ElementTree.Element) -> dict[str, str]:
-    found = {}
-    for currency in root.iterfind("numbers/currencies/currency"):
-        for name in currency.iterfind("displayName"):
-            if not name.get("count") and not name.get("alt") and name.text:
-                found[currency.get("type", "")] = name.text
-    return found
 
 
 @cache

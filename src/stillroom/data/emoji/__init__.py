@@ -43,8 +43,8 @@ from typing import TYPE_CHECKING, Any
 
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.emoji import clips, clouds, scenes
+from stillroom.data.emoji.annotations import Said, names
 from stillroom.data.emoji.base_table import SHARES, SIDE, Cast, atlas, cast, opened, png_of, stamp
-from stillroom.data.emoji.cldr_names import Said, names
 from stillroom.data.progress import patient_bar
 from stillroom.data.tables import TableWriter, read_table, sample
 from stillroom.errors import UserError, nearest

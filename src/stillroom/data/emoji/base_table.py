@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillroom.data.cache import build_once, fingerprint
-from stillroom.data.emoji.cldr_names import CLDR, INSTALL_NAMES, labels, names
+from stillroom.data.emoji.annotations import CLDR, INSTALL_NAMES, labels, names
 from stillroom.data.emoji.colours import main_colour
 from stillroom.data.emoji.families import HAIR, TONES, base_of, families
 from stillroom.data.emoji.font import FONT, INSTALL_FONT, EmojiFont

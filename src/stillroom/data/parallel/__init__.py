@@ -46,8 +46,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stillroom.data import cldr_names
 from stillroom.data.cache import build_once, fingerprint
-from stillroom.data.parallel import cldr_names
 from stillroom.data.parallel.gettext_files import catalogues, messages
 from stillroom.data.progress import patient_bar
 from stillroom.data.tables import BATCH, TableWriter, part_of, read_table, sample

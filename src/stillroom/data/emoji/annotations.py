@@ -18,14 +18,14 @@ from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+from stillroom.data.cldr_names import FOLDER as CLDR
+from stillroom.data.cldr_names import INHERITED
 from stillroom.errors import UserError, nearest
 
-CLDR = Path("/usr/share/unicode/cldr/common")
 INSTALL_NAMES = "the names of emoji are read from files that are not here: apt-get install unicode-cldr-core"
 SELECTOR = "\ufe0f"
 
 _FOLDERS = ("annotations", "annotationsDerived")
-_INHERITED = "↑↑↑"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _folder() -> Path:
 def _annotations(path: Path) -> Iterator[tuple[str, str | None, str]]:
     if path.is_file():
         for element in ElementTree.parse(path).iter("annotation"):
-            if element.text and element.text != _INHERITED:
+            if element.text and element.text != INHERITED:
                 yield element.attrib["cp"].replace(SELECTOR, ""), element.get("type"), element.text
 
 
