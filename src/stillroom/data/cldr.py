@@ -24,6 +24,7 @@ from stillroom.errors import UserError, nearest
 GROUPS = ("EU", "EZ", "UN")
 WORLD = "001"
 _KINDS = ("territory", "language", "script", "currency")
+_PREFERRED = (("territory", "short"), ("language", "short"), ("script", "stand-alone"))
 
 Names = Mapping[str, Mapping[str, str]]
 """Kind (country, region, group, currency, language, script, city) -> id -> name."""
@@ -79,7 +80,7 @@ def names(language: str) -> Names:
     if not re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]+)*", language):
         raise UserError(f"a language is named like 'de' or 'zh_Hant'; found {language!r}")
     root = _tree(f"main/{language}.xml")
-    known = cldr_names.names(language, prefer=(("territory", "short"), ("script", "stand-alone")))
+    known = cldr_names.names(language, prefer=_PREFERRED)
     of = {kind: {code: name for (what, code), name in known.items() if what == kind} for kind in _KINDS}
     places = of["territory"]
     return {
