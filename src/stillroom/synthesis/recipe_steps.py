@@ -6,6 +6,7 @@ repeated, resumed or given another name asks for nothing twice. What was dropped
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,7 +217,13 @@ def _remembered(made: Made, step: Step, where: str) -> Outcome:
     """What earlier runs were answered; what is missing is counted as open questions."""
     asks, before = step.asks, made.dataset
     assert asks is not None
-    outcome = _run(before, step, where, None, False)
+    log = logging.getLogger("stillroom.synthesis.account")
+    level = log.level
+    log.setLevel(logging.ERROR)  # that nothing was asked is no news here
+    try:
+        outcome = _run(before, step, where, None, False)
+    finally:
+        log.setLevel(level)
     samples = getattr(asks, "samples", 1)
     template = asks.prompt if isinstance(asks, Generate) else asks.rubric if isinstance(asks, Judge) else ""
     known = outcome.account.remembered
