@@ -18,9 +18,9 @@ are whole numbers from 1 to 1,000. A longer draw from the same seed begins with 
 
 from __future__ import annotations
 
-import ast
 import operator
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.stories import MEN, WOMEN, WORLDS, Beginning, Event
 from stillroom.data.tables import part_of, read_table, write_table
+from stillroom.verify.equations import value_of
+from stillroom.verify.limited import REFUSED, Failed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -89,23 +91,11 @@ def evaluate(equation: str) -> Fraction:
     """
     if len(equation) > 1000:
         raise ValueError("an equation may have 1000 characters")
-    try:
-        return _value(ast.parse(equation.strip(), mode="eval").body)
-    except (SyntaxError, RecursionError, ZeroDivisionError) as error:
-        raise ValueError(f"not a sum that can be computed: {equation!r} ({error})") from None
-
-
-_OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-
-
-def _value(node: ast.expr) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return Fraction(node.value)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return OPERATIONS[_OPERATORS[type(node.op)]](_value(node.left), _value(node.right))
-    raise ValueError(f"only whole numbers and + - * / may stand in a sum; found {ast.unparse(node)!r}")
+    whole = re.fullmatch(r"[\d\s()+*/-]*", equation) and "**" not in equation
+    value = value_of(equation) if whole else Failed(REFUSED, "only whole numbers and + - * / may stand in a sum")
+    if isinstance(value, Failed):
+        raise ValueError(f"not a sum that can be computed: {equation!r} ({value.reason}: {value.detail})")
+    return value
 
 
 class _NoNumberError(Exception):

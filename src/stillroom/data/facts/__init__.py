@@ -31,12 +31,12 @@ from stillroom.data import cldr
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.facts.passages import passage
 from stillroom.data.facts.skeletons import SHARES, SKELETONS, checked, split_of
-from stillroom.data.facts.sql import execute, same_answer
 from stillroom.data.facts.wordings import LANGUAGES, QUESTIONS, YES_NO, in_sentence, sentence
 from stillroom.data.facts.world import database, plain, schema, triples
 from stillroom.data.progress import patient_bar
 from stillroom.data.tables import part_of, read_table, sample, write_table
 from stillroom.errors import UserError, nearest
+from stillroom.verify.sql import execute, same_answer
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -18,10 +18,10 @@ from typing import Any
 
 from stillroom.data.cldr import WORLD, world
 from stillroom.data.facts import logic
-from stillroom.data.facts.sql import execute, same_answer
 from stillroom.data.facts.world import database
 from stillroom.data.progress import Tick
 from stillroom.data.tables import part_of, share
+from stillroom.verify.sql import read, same_answer
 
 Slots = dict[str, str]
 
@@ -354,7 +354,7 @@ def _filled(name: str, skeleton: Skeleton, slots: Slots, facts: Path) -> dict[st
     sql = skeleton.sql.format(**{slot: _quoted(slot, thing) for slot, thing in things.items()})
     form = skeleton.form.format(**{slot: _entity(slot, thing) for slot, thing in things.items()})
     kind = logic.type_of(logic.parse(form)).removeprefix("set of ")
-    rows = execute(sql, facts)
+    rows = read(sql, facts)
     values = [row[0] for row in rows]
     if not values or (values == [0] and kind == "number"):
         return None

@@ -1,8 +1,9 @@
 """SQL that somebody else wrote, a model for instance: executed without harm, and compared by its answer.
 
 A statement is given nothing but reading: the file is opened read-only, an authoriser refuses whatever is not a plain
-SELECT over tables with functions of a short list, and limits end it by time, by rows and by the length of a value. It
-runs in this process; SQLite's own limits hold it, not the operating system's.
+SELECT over tables with functions of a short list, and limits end it by time, by rows and by the length of a value.
+`execute` does this in a limited process (`stillroom.verify.limited`), so that the operating system holds what SQLite
+does not; `read` does it in this process, for statements that are our own.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from stillroom.errors import UserError
+from stillroom.verify.limited import SECONDS, Failed, limited
 
 Rows = list[tuple[Any, ...]]
 
@@ -45,8 +47,8 @@ _LIMITS = {
 }
 
 
-def execute(sql: str, database: str | Path, *, seconds: float = 2.0, rows: int = ROWS) -> Rows:
-    """The rows that one SELECT statement gives.
+def execute(sql: str, database: str | Path, *, seconds: float = SECONDS, rows: int = ROWS) -> Rows:
+    """The rows that one SELECT statement gives, run in a limited process.
 
     Args:
         sql: one statement, with or without a semicolon at its end. Nothing in it is trusted.
@@ -58,22 +60,72 @@ def execute(sql: str, database: str | Path, *, seconds: float = 2.0, rows: int =
         UserError: the statement is wrong, does something that is not allowed, takes too long or gives too many rows;
             or there is no such database.
     """
+    given = {"sql": sql, "database": str(_found(database).absolute()), "seconds": seconds, "rows": rows}
+    # The statement is ended by SQLite, which can say so; the process is the wall behind it.
+    found = limited("sql", given, seconds=seconds + 1)
+    if isinstance(found, Failed):
+        raise UserError(f"the query {found.reason}{f' ({found.detail})' if found.detail else ''}; make it simpler")
+    if "wrong" in found:
+        raise UserError(found["wrong"])
+    return [tuple(map(_unpacked, row)) for row in found["rows"]]
+
+
+def read(sql: str, database: str | Path, *, seconds: float = SECONDS, rows: int = ROWS) -> Rows:
+    """The rows that one SELECT statement of our own gives; arguments and errors are those of `execute`."""
+    with closing(_open(_found(database))) as connection:
+        return _read(connection, sql, seconds, rows)
+
+
+def _found(database: str | Path) -> Path:
     path = Path(database)
     if not path.is_file():
         raise UserError(f"there is no database {path}")
+    return path
+
+
+def task(given: Mapping[str, Any]) -> Callable[[], Any]:
+    """What the limited process does; the file is opened before the limits are set."""
+    connection = _open(Path(given["database"]))
+
+    def do() -> dict[str, Any]:
+        try:
+            rows = _read(connection, given["sql"], given["seconds"], given["rows"])
+        except UserError as error:
+            return {"wrong": str(error)}
+        return {"rows": [[_packed(value) for value in row] for row in rows]}
+
+    return do
+
+
+def _packed(value: Any) -> Any:
+    """A value for JSON, which has no bytes."""
+    return {"bytes": value.hex()} if isinstance(value, bytes) else value
+
+
+def _unpacked(value: Any) -> Any:
+    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The file, read-only; what SQLite would write for itself stays in memory."""
+    address = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for limit, value in _LIMITS.items():
+        connection.setlimit(limit, value)
+    return connection
+
+
+def _read(connection: sqlite3.Connection, sql: str, seconds: float, rows: int) -> Rows:
     refused: list[str] = []
     deadline = time.monotonic() + seconds
-    address = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
-        for limit, value in _LIMITS.items():
-            connection.setlimit(limit, value)
-        connection.set_authorizer(lambda *what: _allow(what, refused))
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-        try:
-            cursor = connection.execute(sql)
-            found = cursor.fetchmany(rows + 1)
-        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-            raise UserError(_reason(error, refused, seconds)) from None
+    connection.set_authorizer(lambda *what: _allow(what, refused))
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        cursor = connection.execute(sql)
+        found = cursor.fetchmany(rows + 1)
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+        raise UserError(_reason(error, refused, seconds)) from None
     if cursor.description is None:
         raise UserError("the query is empty; write one SELECT statement")
     if len(found) > rows:
