@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from tests.contracts import worlds
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfig
 
 from stillroom import planning, sizes
@@ -114,6 +115,18 @@ def test_what_a_cache_weighs_is_what_the_plan_said(world):
     said = planning.plan(world).cache_bytes
     weighs = Store.open(label(world)).info()["bytes"]
     assert said == pytest.approx(weighs, rel=0.1)
+
+
+def test_what_the_vectors_of_two_towers_weigh_is_what_the_plan_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    made = worlds.build("image-text", tmp_path / "world")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made.rows))
+    plain = {"teacher": {"model": made.teacher, "cache": True}, "student": made.student, "method": "clip-kd"}
+    found = recipe(task="image-text", data=str(tmp_path / "rows.jsonl"), **plain)
+    said = planning.plan(found).cache_bytes
+    assert said == 8 * (2 * 2 * 8 + 4)  # eight rows: two vectors of eight halves, and the scale
+    kept = Store.open(label(found)).info()["signals"]
+    assert sum(signal["positions"] * signal["bytes_per_position"] for signal in kept.values()) == said
 
 
 def test_tokens_and_steps_are_those_of_the_run(world):

@@ -19,6 +19,7 @@ from stillroom.recipe import Method, Recipe
 from stillroom.views.base import View
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import view_class
+from stillroom.views.speech import CTC
 from stillroom.views.vocabulary import compare
 
 UNTRAINED = "untrained"
@@ -29,12 +30,21 @@ EMITS = {
     "encoder": (),
     "masked-lm": ("logits",),
     "text-classifier": ("logits",),
+    "token-classifier": ("logits",),
     "image": ("logits", "embedding"),
     "embeddings": ("embedding",),
     "image-encoder": ("embedding",),
-    "bi-encoder": ("scores",),
+    "denoiser": ("clean",),
+    "ctc": ("logits",),
+    "node": ("logits", "embedding"),
+    "link": ("embedding", "scores"),
+    "image-text": ("tower:image", "tower:text", "scale", "bias"),
+    "bi-encoder": ("scores", "crossed"),
+    "late-interaction": ("scores", "crossed"),
+    "segmentation": ("logits",),
     "cross-encoder": ("scores",),
 }
+ALL_EMITTED = {need for given in EMITS.values() for need in given}
 
 
 def build_methods(recipe: Recipe) -> dict[str, Objective]:
@@ -97,7 +107,7 @@ def check_student(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:
     kind = recipe.student.kind or recipe.task
     for name, objective in objectives.items():
         for need in objective.needs.student:
-            if kind in EMITS and need in ("logits", "embedding", "scores") and need not in EMITS[kind]:
+            if kind in EMITS and need in ALL_EMITTED and need not in EMITS[kind]:
                 fitting = [other for other, gives in EMITS.items() if need in gives]
                 raise UserError(
                     f"the method {name!r} learns by {need}, which a model of the kind {kind!r} does not give; it is "
@@ -123,7 +133,11 @@ def check_teacher(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:
             raise UserError(f"{name!r} wants answers found by a beam search, which an endpoint does not do")
         if recipe.teacher.group is not None and "text" in asked:
             raise UserError(f"the method {name!r} learns from texts, which one teacher writes; give teacher.model")
-        if recipe.teacher.cache and objective.live_teacher:
+        if objective.trains_teacher and (recipe.teacher.group is not None or recipe.teacher.endpoint is not None):
+            raise UserError(
+                f"{name!r} trains its teacher, so that must be one model that runs here; give teacher.model"
+            )
+        if recipe.teacher.cache and (objective.live_teacher or objective.trains_teacher):
             raise UserError(
                 f"{name!r} asks its teacher as training goes on, so no cache will do; set teacher.cache=false"
             )
@@ -144,7 +158,7 @@ def check_options(recipe: Recipe) -> None:
         models += [(f"teacher.group.{name}", model) for name, model in (recipe.teacher.group or {}).items()]
     for place, model in models:
         kind = model.kind or recipe.task
-        known = set(inspect.signature(view_class(kind)).parameters) - {"tokenizer"}
+        known = set(inspect.signature(view_class(kind)).parameters) - {"tokenizer", "pictures"}
         given = {f"options.{name}": name for name in model.options}
         given |= {"max_length": "max_length"} if model.max_length is not None else {}
         for key, name in given.items():
@@ -163,7 +177,7 @@ def check_labels(sources: Iterable[Any], classes: int) -> None:
     """
     for rows in sources:
         for place, label in enumerate(rows["label"], 1):
-            if not 0 <= label < classes:
+            if label is not None and not 0 <= label < classes:
                 raise UserError(
                     f"row {place} has the label {label}, and the student has classes 0 to {classes - 1}; mend the row, "
                     "or give the student more classes (num_labels)"
@@ -180,6 +194,9 @@ def agree(teachers: Iterable[View | None], student: View, objectives: Mapping[st
         UserError: a method compares distributions id by id, and the ids differ.
     """
     strict = [name for name, objective in objectives.items() if objective.same_tokenizer]
+    if strict and isinstance(student, CTC):
+        for teacher in teachers:
+            _same_labels(teacher, student, strict[0])
     known = [view for view in teachers if isinstance(view, CausalLM)]
     if not strict or not known or not isinstance(student, CausalLM):
         return None
@@ -187,6 +204,14 @@ def agree(teachers: Iterable[View | None], student: View, objectives: Mapping[st
     for view in known:
         view.vocabulary = student.vocabulary
     return "; ".join(dict.fromkeys(said))
+
+
+def _same_labels(teacher: View | None, student: CTC, method: str) -> None:
+    if teacher is not None and teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise UserError(
+            f"teacher and recogniser have different tokens, and {method!r} compares them id by id; make the recogniser "
+            "with the teacher's tokenizer (student.new.tokenizer)"
+        )
 
 
 def _shared(teacher: CausalLM, student: CausalLM, method: str) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CACHEABLE = ("embedding", "logits", "scores")
+CACHEABLE = ("embedding", "tower:image", "tower:text", "scale", "bias", "logits", "scores")
 FLUSH_SECONDS = 20.0
 
 
@@ -102,7 +102,7 @@ def _asked(
 ) -> Iterator[tuple[Batch, Signals]]:
     """The batches of a source that the store lacks something of, by length; flushed now and then."""
     keys = [row.get("ids") or [row["id"]] for row in source["student"]]
-    lengths = source["length"]
+    lengths = source["length"][:]
     absent = [place for place, ids in enumerate(keys) if writer.missing(ids)]
     absent.sort(key=lambda place: (-lengths[place], place))
     flushed = time.monotonic()
@@ -141,9 +141,12 @@ def _kept(recipe: Recipe, teacher: Teacher, opened: Opened, encoded: Any, need: 
     assert recipe.teacher is not None
     batch = make_batch(opened.view, None, read(encoded, [0])).to(_device(opened.model))
     emitted = teacher(batch, (need,))
-    if need == "embedding":
-        assert emitted.embedding is not None
-        return Signal(codec="float16", shape=(emitted.embedding.shape[-1],))
+    if need == "embedding" or need.startswith("tower:"):
+        vectors = emitted.embedding if need == "embedding" else emitted.towers[need.partition(":")[2]]
+        assert vectors is not None
+        return Signal(codec="float16", shape=(vectors.shape[-1],))
+    if need in ("scale", "bias"):
+        return Signal(codec="float32", shape=())
     if need == "scores":
         return Signal(codec="float32", shape=(None,))
     assert emitted.logits is not None

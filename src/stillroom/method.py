@@ -1,4 +1,8 @@
-"""The shapes a method can take: an `Objective` that is trained with, a `Pipeline` over data, a `Probe` that measures.
+"""The shapes of a method that no library has: an `Objective` that is trained with, and a `Pipeline` over data.
+
+Others take the shape that their ecosystem has. What is fitted to arrays, a transform or a probe, is an estimator of
+scikit-learn: ``fit`` and ``transform``, or ``predict`` and ``score``, with the classes of `sklearn.base`. A decoding
+rule is a logits processor of transformers, an architecture a module.
 
 A method's file holds what is new in its paper and nothing else. The loop, the data, the teacher and the clock belong to
 the engine; a method does no input or output, prints nothing, moves nothing between devices and talks to no other
@@ -7,9 +11,9 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 
@@ -38,10 +42,15 @@ class Writing:
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands. ``number`` counts optimiser steps from 0; ``total`` is how many there will be."""
+    """Where training stands.
+
+    ``number`` counts optimiser steps from 0; ``total`` is how many there will be; ``seed`` is that of the run, for what
+    is drawn for a row and not for a batch.
+    """
 
     number: int
     total: int
+    seed: int = 0
 
     @property
     def progress(self) -> float:
@@ -70,8 +79,18 @@ class Objective(nn.Module):
         writing: how the teacher writes, where its texts are needed.
         changes_student: `setup` gives the student other parts (a projection layer that is exported with it, fewer
             layers).
+        needs_prepare: `parts` works only on batches that `prepare` has seen; what `prepare` draws belongs to each row,
+            so that it does not depend on how a batch was split.
+        ask: set by the loop: the teacher's signals on any batch, for methods that ask about what `prepare` makes. What
+            is put into ``batch.emitted`` is not asked for again.
         live_teacher: the teacher must be asked as training goes on (about answers just written, or for whole logits);
             no cache will do.
+        trains_teacher: the teacher learns beside the student. A copy of the recipe's own is made for this method, which
+            is what `setup` sees; its parameters join the optimiser and the checkpoint, its signals carry gradient (the
+            method detaches what shall not reach it), and it is saved beside the student. The recipe's own stays as it
+            is.
+        rates: prefix of the names of some of the method's own parameters -> their learning rate, at which they stay
+            whatever `train.schedule` says (masks, multipliers); they are not decayed.
     """
 
     needs: Needs = Needs()
@@ -82,7 +101,11 @@ class Objective(nn.Module):
     reads: tuple[str, ...] = ()
     same_tokenizer: bool = False
     live_teacher: bool = False
+    trains_teacher: bool = False
+    rates: Mapping[str, float] = {}
     changes_student: ClassVar[bool] = False
+    needs_prepare: ClassVar[bool] = False
+    ask: Callable[[Batch], Signals] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,8 +137,22 @@ class Objective(nn.Module):
     def after_step(self, step: Step, losses: dict[str, float]) -> None:
         """After the optimiser step: moving averages, schedules. ``losses`` are the means of the step's parts."""
 
+    def eligible(self, step: Step) -> bool:
+        """Whether the student may be kept as it is after this many steps, if an evaluation finds it the best so far.
+
+        A method that changes the student as it goes (prunes it, say) says no until there is what it is to make.
+        """
+        return True
+
     def finish(self, student: nn.Module) -> None:
         """After training: merge, prune for good, remove."""
+
+    def also(self, student: nn.Module) -> dict[str, nn.Module]:
+        """Further models that came of the training, by name, of the student's kind; called after `finish`.
+
+        Each is measured and saved beside the student.
+        """
+        return {}
 
     def log(self) -> dict[str, float]:
         """Numbers worth a curve beside the losses (an adaptive weight, a temperature)."""
@@ -127,20 +164,4 @@ class Pipeline:
 
     def run(self, dataset: Dataset) -> Dataset:
         """The new data set."""
-        raise NotImplementedError
-
-
-class Probe:
-    """A method that measures, in scikit-learn's shape."""
-
-    def fit(self, features: Any, targets: Any) -> Probe:
-        """Learn from features [rows, width] and targets [rows]; returns itself."""
-        raise NotImplementedError
-
-    def predict(self, features: Any) -> Any:
-        """One prediction a row."""
-        raise NotImplementedError
-
-    def score(self, features: Any, targets: Any) -> float:
-        """The probe's own measure of agreement; higher is better."""
         raise NotImplementedError

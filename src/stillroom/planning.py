@@ -22,9 +22,10 @@ from stillroom.store.codec import CODECS
 from stillroom.store.header import Signal
 from stillroom.students.open import new_config, texts_of, train_tokenizer
 from stillroom.synthesis.recipe_steps import Made
-from stillroom.views.base import View
+from stillroom.views.base import LibraryView, View
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
+from stillroom.views.graph import NodeView
 from stillroom.views.image import ImageClassifier
 from stillroom.views.load import view_class
 from stillroom.views.locate import locate
@@ -72,7 +73,8 @@ class Plan:
         rows: in all, before any is dropped.
         steps: optimiser steps a method.
         tokens: that one method would read, padding not counted.
-        flops: floating-point operations of one method, about: 6 a student parameter and token, 2 a teacher's.
+        flops: floating-point operations of one method, about: 6 a student parameter and token, 2 a
+            teacher's (6 where it is trained too).
         memory: term -> bytes, for the main method.
         cache_bytes: of the teacher's signals on disk, where they are cached.
         warnings: what works but is likely not meant.
@@ -117,13 +119,19 @@ def plan(recipe: Recipe) -> Plan:
     view = _student_view(recipe, teachers.get("teacher"), rows, warnings)
     tokenizers = agree(teachers.values(), view, objectives)
     config = _student_config(recipe, view)
-    if isinstance(view, TextClassifier) or type(view) is ImageClassifier:
-        check_labels([source for source in rows.train if "label" in source.column_names], config.num_labels)
+    if isinstance(view, TextClassifier | NodeView) or type(view) is ImageClassifier:
+        classes = (
+            config_size(config, recipe.student.kind or recipe.task).classes
+            if isinstance(view, NodeView)
+            else config.num_labels
+        )
+        check_labels([source for source in rows.train if "label" in source.column_names], classes)
     sample = _sampled(rows, view)
     student = _student_size(recipe, config)
     asked = recipe.teachers if main.needs.teacher else {}
     teacher_sizes = [
-        config_size(config_of(model.model, model.revision), model.kind or recipe.task) for model in asked.values()
+        config_size(config_of(model.model, model.revision, model.kind or recipe.task), model.kind or recipe.task)
+        for model in asked.values()
     ]
     total = sum(len(source) for source in rows.train)
     steps = recipe.train.steps or math.ceil(recipe.train.epochs * -(-total // recipe.train.batch_size))
@@ -135,7 +143,8 @@ def plan(recipe: Recipe) -> Plan:
         rows=total,
         steps=steps,
         tokens=tokens,
-        flops=6.0 * student.parameters * tokens + sum(2.0 * size.parameters * tokens for size in teacher_sizes),
+        flops=6.0 * student.parameters * tokens
+        + sum((6.0 if main.trains_teacher else 2.0) * size.parameters * tokens for size in teacher_sizes),
         memory=memory(recipe, main, student, teacher_sizes, sample.longest),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
         warnings=warnings,
@@ -176,7 +185,7 @@ def _student_view(recipe: Recipe, teacher: View | None, rows: Rows, warnings: li
     kind = view_class(student.kind or recipe.task)
     if student.model is not None:
         return _view(student, recipe)
-    if issubclass(kind, ImageClassifier):
+    if issubclass(kind, ImageClassifier | LibraryView):
         return kind(**options)
     if student.new is not None and student.new.tokenizer is not None:
         return kind.read(locate(student.new.tokenizer, weights=False), **options)
@@ -235,13 +244,15 @@ def _warn(recipe: Recipe, sample: Sample, warnings: list[str]) -> None:
 
 def _student_config(recipe: Recipe, view: View) -> Any:
     """The student's configuration; of one that is cut, that of the model it is cut from."""
-    student = recipe.student
+    student, kind = recipe.student, recipe.student.kind or recipe.task
+    if student.new is not None and isinstance(view, LibraryView):
+        return view.config(student.new.architecture, student.new.config)
     if student.new is not None:
         return new_config(student.new, getattr(view, "tokenizer", None))
     if student.cut is not None and student.cut.of == "teacher":
         assert recipe.teacher is not None
-        return config_of(recipe.teacher.model, recipe.teacher.revision)
-    return config_of(student.model if student.cut is None else student.cut.of, student.revision)
+        return config_of(recipe.teacher.model, recipe.teacher.revision, kind)
+    return config_of(student.model if student.cut is None else student.cut.of, student.revision, kind)
 
 
 def _student_size(recipe: Recipe, config: Any) -> Size:
@@ -266,6 +277,10 @@ def _cache_bytes(
             size += CODECS["topk16"].bytes_per_position(signal) * (counts.trained if tokens else counts.rows)
         elif need == "embedding":
             size += 2 * teacher.width * sample.embeddings
+        elif need.startswith("tower:"):
+            size += 2 * teacher.shared_width * counts.rows
+        elif need in ("scale", "bias"):
+            size += 4 * counts.rows
         elif need == "scores":
             size += 4 * sample.scores
     return int(size * everything / (counts.rows + sum(counts.dropped.values())))

@@ -26,6 +26,10 @@ TASKS = {
     "embeddings": "embeddings",
     "retrieval": "bi-encoder",
     "vision": "image",
+    "diffusion": "denoiser",
+    "speech": "ctc",
+    "graphs": "node",
+    "multimodal": "image-text",
 }
 
 
@@ -38,11 +42,12 @@ class _Strict(BaseModel):
 
 
 class Scratch(_Strict):
-    """A model made from nothing: a transformers architecture with its sizes.
+    """A model made from nothing: a transformers architecture with its sizes, or one of torch_geometric.
 
     Attributes:
-        architecture: the ``model_type`` of a transformers configuration (llama, qwen3, bert, ...).
-        config: its arguments (hidden_size, num_hidden_layers, ...).
+        architecture: the ``model_type`` of a transformers configuration (llama, qwen3, bert, ...); for nodes and links
+            a model of torch_geometric (GCN, GraphSAGE, GAT, MLP, ...).
+        config: its arguments (hidden_size, num_hidden_layers, ...; in_channels, hidden_channels, num_layers, ...).
         tokenizer: the folder or hub id to take a tokenizer from; None trains one.
         vocabulary: the size of a byte-level BPE vocabulary trained on the data, where ``tokenizer`` is None.
     """
@@ -190,7 +195,8 @@ class Source(_Strict):
         split: train, validation or test. Built-in sources and the hub give train if none is named; files give all their
             rows, and else the named part of a fixed division.
         limit: at most so many rows; chosen by the seed.
-        format: text, completion, chat, pair, triple, labelled-text, labelled-image; None recognises it by the columns.
+        format: one of `stillroom.data.rows`, such as text, completion, chat, pair, triple, labelled-image; None
+            recognises it by the columns.
         seed: of the choice.
         options: further arguments of a built-in loader.
         steps: of synthesis, that make training rows of these; rows of any columns can be such seeds, and ``format`` is

@@ -34,7 +34,7 @@ from stillroom.checks import (
     check_labels,
     check_teacher,
 )
-from stillroom.data.rows import recognise
+from stillroom.data.rows import chosen_alone, recognise
 from stillroom.engine.encoding import Counts, encode
 from stillroom.engine.loop import Trained, Trainer, micro_batches, read, seed_all
 from stillroom.engine.precision import resolve
@@ -49,11 +49,12 @@ from stillroom.signals import Batch, Signals
 from stillroom.store import Store
 from stillroom.store.header import differences
 from stillroom.students.open import open_student
-from stillroom.teachers import CachedTeacher, GroupTeacher, LocalTeacher, Teacher
+from stillroom.teachers import CachedTeacher, GroupTeacher, LearningTeacher, LocalTeacher, Teacher
 from stillroom.texts import keep_texts, with_teacher_texts
 from stillroom.views.base import View, make_batch
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
+from stillroom.views.graph import NodeView
 from stillroom.views.image import ImageClassifier
 from stillroom.views.load import Opened, open_model
 
@@ -155,13 +156,22 @@ def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite]
     for name, objective in objectives.items():
         main = name == recipe.method.called
         folder = run.folder if main else run.folder / "against" / name
-        student = start._replace(model=copy.deepcopy(start.model))
+        student = copy_of(start)
         log.info("training with %s", name)
         own = answered[writes[name]] if name in writes else rows
-        run.trained[name], counts = train_one(recipe, objective, student, teachers, own, folder, resume)
+        learning = {key: copy_of(opened) for key, opened in teachers.items()} if objective.trains_teacher else teachers
+        run.trained[name], counts = train_one(recipe, objective, student, learning, own, folder, resume)
         if here.is_main_process:
             student.view.save(student.model, folder / "model")
         systems[name] = student
+        for other, model in objective.also(student.model).items():
+            systems[f"{name}-{other}"] = student._replace(model=model)
+            if here.is_main_process:
+                student.view.save(model, folder / other)
+        if objective.trains_teacher:
+            systems[f"{name}-teacher"] = taught = learning["teacher"]
+            if here.is_main_process:
+                taught.view.save(taught.model, folder / "teacher")
         if main:
             run.counts = counts
     if not here.is_main_process:
@@ -181,6 +191,10 @@ def _everybody(
     recipe = run.recipe
     found = [Measured(name, "teacher", opened, None) for name, opened in teachers.items()]
     for name, opened in systems.items():
+        if name not in objectives:
+            taught = name.removesuffix("-teacher") in objectives
+            found.append(Measured(name, "trained-teacher" if taught else "baseline", opened, None))
+            continue
         role = "student" if name == recipe.method.called else "baseline"
         alone = not objectives[name].needs.teacher
         found.append(Measured(name, role, opened, run.trained[name].seconds, without_teacher=alone))
@@ -233,17 +247,23 @@ def _open(model: Model, recipe: Recipe) -> Opened:
     return open_model(model.model, kind, revision=model.revision, dtype=dtype, attention=model.attention, **options)
 
 
+def copy_of(opened: Opened) -> Opened:
+    """The same, with a model of its own."""
+    return opened._replace(model=copy.deepcopy(opened.model))
+
+
 def _single(teachers: dict[str, Opened]) -> Opened | None:
     return next(iter(teachers.values()), None)
 
 
 def _labelled(rows: Rows, start: Opened) -> tuple[list[Any], int]:
     """The rows that a classifier learns classes from, and how many classes it has; no rows for other kinds."""
-    if not (isinstance(start.view, TextClassifier) or type(start.view) is ImageClassifier):
+    if not (isinstance(start.view, TextClassifier | NodeView) or type(start.view) is ImageClassifier):
         return [], 0
     sources = [*rows.train, *([rows.validation] if rows.validation else [])]
-    config: Any = start.model.config
-    return [source for source in sources if "label" in source.column_names], config.num_labels
+    model: Any = start.model
+    classes = model.out_channels if isinstance(start.view, NodeView) else model.config.num_labels
+    return [source for source in sources if "label" in source.column_names], classes
 
 
 def train_one(
@@ -255,7 +275,7 @@ def train_one(
     folder: Path,
     resume: bool,
 ) -> tuple[Trained, Counts]:
-    """Train one student in place with one method."""
+    """Train one student in place with one method; and the teacher too, where the method trains it."""
     keep = [recipe.teacher.route] if recipe.teacher and recipe.teacher.route else []
     asked = bool(objective.needs.asked)
     opened = _single(teachers) if asked else None
@@ -266,14 +286,16 @@ def train_one(
         student = student._replace(view=student.view.counting(objective.aligns))
         other = other.counting(objective.aligns)
     encoded, counts = _encode_all(usable(objective, rows.train), student, other, keep)
-    held_out = encode(rows.validation, student.view, other, keep=keep, name="validation")[0] if rows.validation else []
+    aside = rows.validation if not rows.validation or _compares(objective) else chosen_alone(rows.validation)
+    held_out = encode(aside, student.view, other, keep=keep, name="validation")[0] if aside else []
     device = _processes(recipe).device
     teacher = _teacher(recipe, teachers, objective, rows) if asked else None
     seed_all(recipe.train.seed, -1, 0)
     student.model.to(device)
     sample = make_batch(student.view, other, read(encoded, list(range(min(2, len(encoded)))))).to(device)
     if teacher is not None:
-        sample.emitted = teacher(sample, objective.needs.asked)
+        with torch.no_grad():
+            sample.emitted = teacher(sample, objective.needs.asked)
     objective.setup(student.model, opened.model if opened else None, sample, student.view)
     if teacher is not None and type(objective).look is not Objective.look:
         needs, size = objective.needs.asked, recipe.train.batch_size
@@ -300,15 +322,19 @@ def labelled(
     """The rows in order, as batches with what the teacher emits on them."""
     for chunk in micro_batches(rows, size):
         batch = make_batch(view, other, chunk).to(device)
-        yield batch, teacher(batch, needs)
+        with torch.no_grad():
+            signals = teacher(batch, needs)
+        yield batch, signals
 
 
 def usable(objective: Objective, sources: list[Any]) -> list[Any]:
-    """The sources whose rows the method can learn from.
+    """The sources whose rows the method can learn from; of preferences the chosen answers, where it compares none.
 
     Raises:
         UserError: there is none.
     """
+    if not _compares(objective):
+        sources = [chosen_alone(source) for source in sources]
     found = {id(source): recognise(source.column_names) for source in sources} if objective.reads else {}
     kept = [source for source in sources if not objective.reads or found[id(source)] in objective.reads]
     if not kept:
@@ -319,6 +345,11 @@ def usable(objective: Objective, sources: list[Any]) -> list[Any]:
     if left_out := sum(map(len, sources)) - sum(map(len, kept)):
         log.info("%d rows are left out: the method learns from %s", left_out, " or ".join(objective.reads))
     return kept
+
+
+def _compares(objective: Objective) -> bool:
+    """Whether a method learns from which of two answers is better."""
+    return "preference" in objective.reads
 
 
 def _encode_all(sources: list[Any], student: Opened, other: Any, keep: list[str]) -> tuple[Any, Counts]:
@@ -332,7 +363,8 @@ def _teacher_writes(recipe: Recipe, teachers: dict[str, Opened], rows: Rows, wri
     """The training rows with the teacher's answers; validation rows keep theirs, as that is what is measured."""
     opened = _single(teachers)
     with _at_work(recipe, opened):
-        return Rows([with_teacher_texts(recipe, opened, source, writing) for source in rows.train], rows.validation)
+        asked = [chosen_alone(source) for source in rows.train]
+        return Rows([with_teacher_texts(recipe, opened, source, writing) for source in asked], rows.validation)
 
 
 def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, rows: Rows) -> Teacher:
@@ -341,6 +373,8 @@ def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, 
     if recipe.teacher.cache:
         return CachedTeacher(Store.open(_keep(recipe, objective, teachers["teacher"], rows)))
     device = _processes(recipe).device
+    if objective.trains_teacher:
+        return LearningTeacher(teachers["teacher"].model.to(device), teachers["teacher"].view)
     precision = resolve(recipe.train.precision, recipe.train.device)
     local = {name: LocalTeacher(opened.model.to(device), opened.view, precision) for name, opened in teachers.items()}
     if recipe.teacher.group is None:

@@ -70,10 +70,17 @@ class Signals:
     hidden: layer number -> [B, T, H]; 0 is the output of the embeddings.
     attentions: layer number -> [B, heads, T, T].
     embedding: [B, D], as the model's user gets it (after pooling and normalisation).
+    towers: what a tower reads (``image``, ``text``) -> [B, D], one vector a row in the space that all towers share, not
+        normalised.
+    scale, bias: scalars of a model with towers, which says of two vectors ``scale * cosine + bias``; the bias is 0
+        where the model has none.
     scores: [B, N], one number per candidate.
+    clean: [B, C, height, width], a denoiser's estimate of the picture without its noise.
+    crossed: [B, B, N], the score of each row's query with every row's candidates: ``crossed[i, i]`` is ``scores[i]``.
     text: one string per row.
     taps: name of a submodule -> its output.
     mask: [B, T] bool, real tokens (not padding) of the view that this model saw; None for images.
+    others: of further passes over the same rows (`Batch.others`), in order.
     """
 
     logits: Tensor | None = None
@@ -81,10 +88,16 @@ class Signals:
     hidden: dict[int, Tensor] = field(default_factory=dict)
     attentions: dict[int, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None
+    towers: dict[str, Tensor] = field(default_factory=dict)
+    scale: Tensor | None = None
+    bias: Tensor | None = None
     scores: Tensor | None = None
+    clean: Tensor | None = None
+    crossed: Tensor | None = None
     text: list[str] | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
+    others: list[Signals] = field(default_factory=list)
 
     def map(self, change: Any) -> Signals:
         """A copy with ``change`` applied to every tensor (a device move, a detach, a cast)."""
@@ -96,7 +109,9 @@ class Signals:
                 return TopK(*(change(part) for part in value))
             if isinstance(value, dict):
                 return {name: walk(part) for name, part in value.items()}
-            return value
+            if isinstance(value, list):
+                return [walk(part) for part in value]
+            return value.map(change) if isinstance(value, Signals) else value
 
         return Signals(**{item.name: walk(getattr(self, item.name)) for item in fields(self)})
 
@@ -105,8 +120,9 @@ class Signals:
 class Needs:
     """The signals that a method asks for, by name; only these are computed.
 
-    Names: ``logits``, ``embedding``, ``scores``, ``text``, ``hidden:N`` and ``attentions:N`` (layer N; negative counts
-    from the last; ``hidden:all``), ``tap:NAME`` (the output of the submodule called NAME).
+    Names: ``logits``, ``embedding``, ``scores``, ``crossed``, ``clean``, ``text``, ``hidden:N`` and ``attentions:N``
+    (layer N; negative counts from the last; ``hidden:all``), ``tower:NAME`` (the vectors of the tower that reads
+    NAME), ``scale``, ``bias``, ``tap:NAME`` (the output of the submodule called NAME).
     """
 
     student: tuple[str, ...] = ()
@@ -118,15 +134,16 @@ class Needs:
         return tuple(need for need in self.teacher if need != "text")
 
     def __post_init__(self) -> None:
-        plain = {"logits", "embedding", "scores", "text"}
+        plain = {"logits", "embedding", "scores", "crossed", "clean", "text", "scale", "bias"}
         for need in (*self.student, *self.teacher):
             kind, _, argument = need.partition(":")
-            if need in plain or (kind == "tap" and argument):
+            if need in plain or (kind in ("tap", "tower") and argument):
                 continue
             if kind in ("hidden", "attentions") and (argument == "all" or argument.lstrip("-").isdigit()):
                 continue
             raise ValueError(
-                f"unknown need {need!r}; use one of {', '.join(sorted(plain))}, hidden:N, attentions:N, tap:NAME"
+                f"unknown need {need!r}; use one of {', '.join(sorted(plain))}, hidden:N, attentions:N, tower:NAME, "
+                "tap:NAME"
             )
 
 
@@ -147,8 +164,10 @@ class Batch:
     labels: token tasks [B, T], already shifted: ``labels[b, t]`` is the token that ``logits[b, t]`` predicts. Others
         [B].
     columns: whatever else the rows carried, one list or tensor a column.
-    emitted: what the teacher emits on these rows, where it was asked already (on the sample that a method's `setup`
-        sees).
+    emitted: what the teacher emits on these rows, where it was asked already: on the sample that a method's `setup`
+        sees, and on batches that a method's `prepare` has asked about (`Objective.ask`).
+    others: keyword arguments of further forward passes of the student over the same rows, where a method makes several
+        views of a row (crops of an image); what comes of them is in `Signals.others`.
     """
 
     ids: list[str]
@@ -159,6 +178,7 @@ class Batch:
     shared: Tensor | None = None
     labels: Tensor | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    others: list[dict[str, Any]] = field(default_factory=list)
     emitted: Signals | None = None
 
     def __len__(self) -> int:
@@ -179,6 +199,30 @@ class Batch:
             pairs = (candidates[:, 1:] & candidates[:, :1] & rows[:, None]).sum()
         return {"token": self.mask.sum(), "row": rows.sum(), "pair": pairs, "batch": torch.ones_like(rows.sum())}
 
+    def take(self, rows: Tensor) -> Batch:
+        """The part of a batch that holds only ``rows`` (int64 places), without the other columns."""
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[rows] if value.dim() else value
+            if isinstance(value, dict):
+                return {name: pick(part) for name, part in value.items()}
+            if isinstance(value, Signals):
+                texts = None if value.text is None else [value.text[place] for place in rows.tolist()]
+                return replace(value.map(pick), text=texts)
+            return value
+
+        return Batch(
+            ids=[self.ids[place] for place in rows.tolist()],
+            student=pick(self.student),
+            teacher=pick(self.teacher),
+            teacher_mask=pick(self.teacher_mask),
+            shared=pick(self.shared),
+            mask=pick(self.mask),
+            labels=pick(self.labels),
+            emitted=pick(self.emitted),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
 
@@ -187,6 +231,8 @@ class Batch:
                 return value.to(device, non_blocking=True)
             if isinstance(value, Mapping):
                 return {name: move(part) for name, part in value.items()}
+            if isinstance(value, list):
+                return [move(part) for part in value]
             return value.map(move) if isinstance(value, Signals) else value
 
         return replace(self, **{item.name: move(getattr(self, item.name)) for item in fields(self)})

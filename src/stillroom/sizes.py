@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from stillroom.method import Objective
 from stillroom.recipe import Cut, Recipe
 from stillroom.students.open import from_config
 from stillroom.students.truncate import find_layers
+from stillroom.views.base import LibraryView
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import view_class
 from stillroom.views.locate import locate
@@ -29,18 +31,23 @@ class Size:
     heads: int
     vocabulary: int
     classes: int
+    shared_width: int = 0
 
 
-def config_of(name: str | None, revision: str | None = None) -> Any:
+def config_of(name: str | None, revision: str | None = None, kind: str = "language") -> Any:
     """The configuration of a saved model, its weights left where they are."""
     from transformers import AutoConfig
 
     assert name is not None
+    if issubclass(view_class(kind), LibraryView):
+        return json.loads((locate(name, revision=revision, weights=False) / "config.json").read_text())
     return AutoConfig.from_pretrained(locate(name, revision=revision, weights=False))
 
 
 def config_size(config: Any, kind: str) -> Size:
     """The numbers of the model that a configuration describes."""
+    if issubclass(view := view_class(kind), LibraryView):
+        return _library_size(view, config)
     text = config.get_text_config()
     return Size(
         parameters=_parameters(_without_weights(config, kind)),
@@ -49,6 +56,22 @@ def config_size(config: Any, kind: str) -> Size:
         heads=int(getattr(text, "num_attention_heads", 0) or 0),
         vocabulary=int(getattr(text, "vocab_size", 0) or 0),
         classes=int(getattr(config, "num_labels", 0) or 0),
+        shared_width=int(getattr(config, "projection_dim", 0) or getattr(text, "projection_size", 0) or 0),
+    )
+
+
+def _library_size(view: type[LibraryView], config: dict[str, Any]) -> Size:
+    """The numbers of a model that another library makes, as far as its configuration tells them."""
+    with torch.device("meta"):
+        model: Any = view.built(config)
+    main = config.get("parts", {}).get("encoder", config).get("arguments", {})
+    return Size(
+        parameters=_parameters(model),
+        layers=int(main.get("num_layers", 0)),
+        width=int(main.get("hidden_channels", 0)),
+        heads=0,
+        vocabulary=0,
+        classes=int(main.get("out_channels") or 0),
     )
 
 
@@ -105,6 +128,13 @@ def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size],
         terms["teacher weights"] = sum(
             size.parameters * BYTES[dtype] for size, dtype in zip(teachers, dtypes, strict=True)
         )
+        if main.trains_teacher:
+            each = sum(
+                rows * size.layers * (34 * longest * size.width + 5 * size.heads * longest**2) for size in teachers
+            )
+            terms["teacher gradients"] = terms["teacher weights"]
+            terms["optimizer"] += states * terms["teacher weights"]
+            terms["teacher activations"] = each * width // 2
     if view_class(recipe.student.kind or recipe.task) is CausalLM:
         # As the model gives them, then the log-probabilities in float32, and the gradient of each.
         terms["student logits"] = rows * longest * student.vocabulary * 2 * (width + 4)

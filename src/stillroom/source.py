@@ -18,7 +18,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 LABELS = ("Paper", "Idea", "Objective", "Kept and changed", "Use it when")
-SIGNALS = ("logits", "hidden", "attentions", "embedding", "scores", "text", "tap")
+SIGNALS = (
+    *("logits", "hidden", "attentions", "embedding", "tower", "scale", "bias", "scores", "crossed", "clean", "text"),
+    "tap",
+)
 
 _LABEL = re.compile(rf"^\*\*({'|'.join(LABELS)})[.:]?\*\*[.:]?\s*", re.MULTILINE)
 _SIGNAL = re.compile(rf"({'|'.join(SIGNALS)})(:|$)")

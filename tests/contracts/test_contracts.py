@@ -10,13 +10,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.contracts.worlds import STEP
 from torch.nn import functional as F
 
-from stillroom.method import Step
 from stillroom.signals import TopK
 from stillroom.teachers import LocalTeacher
-
-STEP = Step(3, 10)
 
 
 def text_teacher(case):
@@ -29,10 +27,10 @@ def loss(case, batch, change_student=lambda s: s, change_teacher=lambda s: s):
     student = change_student(case.student.view.emit(case.student.model, batch.student, needs.student))
     teacher = None
     if needs.teacher and not text_teacher(case):
-        teacher = change_teacher(LocalTeacher(case.teacher.model, case.teacher.view)(batch, needs.teacher))
+        teacher = change_teacher(case.ask(batch))
     parts = case.objective.parts(student, teacher, batch, STEP)
     total = sum(part.sum for part in parts.values())
-    learning = [p for p in [*case.student.model.parameters(), *case.objective.parameters()] if p.requires_grad]
+    learning = case.trained
     gradients = torch.autograd.grad(total, learning, allow_unused=True, retain_graph=True)
     return parts, total, [torch.zeros_like(p) if g is None else g for p, g in zip(learning, gradients, strict=True)]
 
@@ -48,14 +46,22 @@ def same(ours, theirs, tolerance=1e-8):
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
+# What has no place for padding: pictures, and lists whose filling a mask of their own tells.
+UNPADDED = ("pixel_values", "candidates", "nodes", "pairs", "sample")
+
+
 def padded(batch, columns=3):
-    """The batch with further columns of garbage that is marked as padding."""
+    """The batch with further columns of garbage that is marked as padding; pictures have no padding."""
+    if set(batch.student) == {"pixel_values"}:
+        return batch
 
     def wider(arguments):
         out = {}
         for name, value in arguments.items():
-            if name == "pixel_values" or name == "candidates":
+            if name in UNPADDED or value.dim() == 1:
                 out[name] = value
+            elif name == "input_features":
+                out[name] = F.pad(value, (0, 0, 0, columns), value=7.0)
             else:
                 filler = 7 if name.endswith("input_ids") else 0
                 out[name] = F.pad(value, (0, columns), value=filler)
@@ -113,11 +119,18 @@ def poison(signals, mask):
     real = signals.mask
     changed = {}
     if signals.logits is not None:
-        changed["logits"] = at(signals.logits, ~(tokens if tokens is not None else mask))
+        frames = tokens is not None and tokens.shape != signals.logits.shape[:2]  # labels that are not aligned
+        changed["logits"] = at(signals.logits, ~(real if frames else mask))
     if signals.embedding is not None:
         changed["embedding"] = at(signals.embedding, ~mask)
+    if signals.clean is not None:
+        changed["clean"] = at(signals.clean, ~mask.repeat(len(signals.clean) // len(mask)))
+    if signals.towers:
+        changed["towers"] = {name: at(value, ~mask) for name, value in signals.towers.items()}
     if signals.scores is not None:
         changed["scores"] = at(signals.scores, ~mask)
+    if signals.crossed is not None:
+        changed["crossed"] = at(at(signals.crossed, ~mask), ~mask[:, None] | ~mask[None])
     if signals.topk is not None:
         changed["topk"] = TopK(signals.topk.ids, at(signals.topk.log_probs, ~tokens), at(signals.topk.tail, ~tokens))
     if real is not None:
@@ -138,8 +151,9 @@ def test_masked_rows_count_for_nothing(case):
     rows = case.world.rows
     batch, fewer = case.batch(rows), case.batch(rows[:5])
     if batch.mask.dim() == 2:
-        gone = torch.arange(len(rows)) >= 5
-        masked = replace(batch, mask=batch.mask & ~gone[:, None])
+        gone = torch.arange(len(batch)) >= len(fewer)  # a row of the data may be several of the batch
+        theirs = None if batch.teacher_mask is None else batch.teacher_mask & ~gone[:, None]
+        masked = replace(batch, mask=batch.mask & ~gone[:, None], teacher_mask=theirs)
     else:
         masked = replace(batch, mask=torch.arange(len(batch)) < len(fewer))
     left, right = loss(case, masked), loss(case, fewer)
@@ -149,7 +163,8 @@ def test_masked_rows_count_for_nothing(case):
 
 def test_an_empty_mask_gives_an_exact_differentiable_zero(case):
     batch = case.batch(case.world.rows)
-    parts, total, gradients = loss(case, replace(batch, mask=torch.zeros_like(batch.mask)))
+    theirs = None if batch.teacher_mask is None else torch.zeros_like(batch.teacher_mask)
+    parts, total, gradients = loss(case, replace(batch, mask=torch.zeros_like(batch.mask), teacher_mask=theirs))
     assert float(total.detach()) == 0.0 and all(
         int(part.count) == 0 for n, part in parts.items() if case.objective.units.get(n) != "batch"
     )
@@ -160,7 +175,8 @@ def test_the_teacher_gets_no_gradient_and_does_not_change(case):
     before = {name: tensor.clone() for name, tensor in case.teacher.model.state_dict().items()}
     batch = case.batch(case.world.rows)
     LocalTeacher(case.teacher.model, case.teacher.view)
-    batch = case.objective.prepare(batch, STEP, case.student.model, case.student.view)
+    if not case.objective.needs_prepare:
+        batch = case.objective.prepare(batch, STEP, case.student.model, case.student.view)
     loss(case, batch)[1].backward()
     case.objective.after_step(STEP, {"x": 1.0} | {name: 1.0 for name in loss(case, batch)[0]})
     assert not case.teacher.model.training
@@ -169,15 +185,21 @@ def test_the_teacher_gets_no_gradient_and_does_not_change(case):
     assert all(parameter.grad is None for parameter in case.teacher.model.parameters())
 
 
+def test_a_teacher_learns_only_where_the_method_says_so(case):
+    if case.learning is None:
+        pytest.skip("this method leaves its teacher as it is")
+    total = loss(case, case.batch(case.world.rows))[1]
+    found = torch.autograd.grad(total, list(case.learning.model.parameters()), allow_unused=True)
+    assert sum(float(gradient.abs().sum()) for gradient in found if gradient is not None) > 0
+
+
 def test_the_student_learns(case):
     _, _, gradients = loss(case, case.batch(case.world.rows))
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
-    own = list(case.objective.parameters())
+    own = [parameter for parameter in case.objective.parameters() if parameter.requires_grad]
     if own:
         _, total, _ = loss(case, case.batch(case.world.rows))
         found = torch.autograd.grad(total, own, allow_unused=True)
-        learning = [
-            g is not None and bool(g.abs().sum() > 0) for g, p in zip(found, own, strict=True) if p.requires_grad
-        ]
+        learning = [g is not None and bool(g.abs().sum() > 0) for g in found]
         assert all(learning), "a parameter made in setup gets no gradient"

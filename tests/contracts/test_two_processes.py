@@ -1,9 +1,10 @@
 """Two real processes (gloo, CPU) train every method to the weights of one process that takes the same rows.
 
-Every process draws anew, so gkd is tried on the data's answers, and masked language modelling (`mlm`) not at all. A
-loss across the rows of a batch is one of each process's rows, as of each micro-batch's: so the one process takes the
-two processes' rows as two micro-batches. The triplet loss counts after the forward pass and can't be split like that.
-Running statistics of a batch normalisation are each process's own; what is compared is what is trained.
+Every process draws anew, so gkd is tried on the data's answers, active-curation on the first rows of a super-batch,
+and masked language modelling (`mlm`) not at all. A loss across the rows of a batch is one of each process's rows, as
+of each micro-batch's: so the one process takes the two processes' rows as two micro-batches. The triplet loss counts
+after the forward pass and can't be split like that. Running statistics of a batch normalisation are each process's
+own; what is compared is what is trained.
 
 pytest tests/contracts/test_two_processes.py
 """

@@ -12,16 +12,20 @@ from safetensors.torch import save_file
 from tests.contracts import worlds
 
 ROWS, STEPS = 8, 3  # all eight rows in each step
-SETTINGS = {"gkd": {"lmbda": 0.0}}  # no answers of the student, which every process draws anew
+SETTINGS = {  # what every process would draw anew: answers of the student, rows to train on
+    "gkd": {"lmbda": 0.0},
+    "active-curation": {"filter": 0.5, "chunks": 2, "score": "uniform"},
+}
 
 
 def train(world, method, folder, *, micro_batch=0):
     """The parameters of student and objective after a few steps; sgd, which keeps small differences small."""
     made = worlds.case(method, world, **SETTINGS.get(method, {}))
-    for module in made.student.model.modules():
+    learning = [made.learning.model] if made.learning else []
+    for module in (part for model in (made.student.model, *learning) for part in model.modules()):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # every process drops its own
-    if world.kind.startswith("image"):  # pictures are float32, all else is float64
+    if {"image", "audio"} & set(world.rows[0]):  # what is seen and heard is float32, all else is float64
         for model in (made.student.model, made.teacher.model, made.objective):
             model.float()
     trainer = worlds.trainer(

@@ -1,4 +1,4 @@
-"""Tiny real worlds for the contracts: for each kind of model a student, a teacher, and rows that both read."""
+"""Tiny real worlds for the contracts: a student and a teacher of a kind, and rows that both read."""
 
 from __future__ import annotations
 
@@ -8,103 +8,91 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from tests.contracts.kinds import GRAPH, KINDS, TEXTS, Kind, graph
 
 from stillroom import catalog
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import Trainer
 from stillroom.engine.settings import Train
-from stillroom.method import Objective
+from stillroom.method import Objective, Step
 from stillroom.methods._template import Template
 from stillroom.methods.baselines import BASELINES
 from stillroom.recipe import Scratch, task_of
+from stillroom.run import copy_of
 from stillroom.students.open import new_model
-from stillroom.teachers import LocalTeacher
+from stillroom.teachers import LearningTeacher, LocalTeacher
 from stillroom.views.base import View, make_batch
 from stillroom.views.load import Opened, open_model
 
-LLAMA = {"intermediate_size": 32, "num_attention_heads": 2, "max_position_embeddings": 64}
-BERT = {"intermediate_size": 32, "num_attention_heads": 4, "max_position_embeddings": 64}
-RESNET = {"num_channels": 1, "embedding_size": 4, "depths": [1, 1], "layer_type": "basic"}
-TEXTS = [f"row {n}: {'more ' * (n % 4)}about the number {n * n} and {chr(97 + n)}" for n in range(12)]
-
-# The kind of model -> architecture, settings of student and teacher.
-MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "language": (
-        "llama",
-        LLAMA | {"hidden_size": 16, "num_hidden_layers": 1},
-        LLAMA | {"hidden_size": 32, "num_hidden_layers": 2},
-    ),
-    "encoder": (
-        "bert",
-        BERT | {"hidden_size": 16, "num_hidden_layers": 1},
-        BERT | {"hidden_size": 32, "num_hidden_layers": 2},
-    ),
-    "image-encoder": ("resnet", RESNET | {"hidden_sizes": [4, 8]}, RESNET | {"hidden_sizes": [8, 16]}),
-}
-MODELS["image"] = MODELS["image-encoder"]
-for same in ("embeddings", "bi-encoder", "cross-encoder", "masked-lm"):
-    MODELS[same] = MODELS["encoder"]
-TEACHER_KINDS = {"bi-encoder": "cross-encoder"}
-
-
-def rows_of(kind: str) -> list[dict[str, Any]]:
-    """Eight rows of different lengths."""
-    if kind == "language":
-        return [{"prompt": f"{n} plus {n} is", "completion": f" {2 * n}" + " in all" * (n % 4)} for n in range(8)]
-    if kind in ("bi-encoder", "cross-encoder"):
-        return [
-            {"anchor": f"about {n}", "positive": TEXTS[n], "negative": TEXTS[n + 1 : n + 2 + n % 3]} for n in range(8)
-        ]
-    if kind == "embeddings":
-        return [{"anchor": f"about {n}", "positive": TEXTS[n]} for n in range(8)]
-    if kind in ("image", "image-encoder"):
-        from stillroom.data.files import load
-
-        return [dict(row) for row in load("digits", limit=8)]
-    return [{"text": text} for text in TEXTS[:8]]
+# What a method is tried on, where that is not the kind of model that it is for.
+OTHER_WORLDS = {"ibot": "patches"}
 
 
 @dataclass
 class World:
     """A student and a teacher of one kind, the rows, and where the models lie."""
 
-    kind: str
-    student: str
-    teacher: str
+    name: str
+    folder: Path
     rows: list[dict[str, Any]]
 
     @property
-    def options(self) -> dict[str, Any]:
-        return {"size": 8, "channels": 1} if self.kind.startswith("image") else {"max_length": 48}
+    def kind(self) -> Kind:
+        """What it is made of."""
+        return KINDS[self.name]
+
+    @property
+    def student(self) -> str:
+        """Its folder."""
+        return str(self.folder / "student")
+
+    @property
+    def teacher(self) -> str:
+        """Its folder."""
+        return str(self.folder / "teacher")
+
+    def options(self, which: str) -> dict[str, Any]:
+        """Of the student's or the teacher's view."""
+        given = self.kind.options if which == "student" else self.kind.teacher_options or self.kind.options
+        named = (given or {}).items()
+        return {name: value.format(folder=self.folder) if isinstance(value, str) else value for name, value in named}
+
+    def view(self, which: str) -> str:
+        """What the student or the teacher is called in a recipe."""
+        own = self.kind.view or self.name
+        return own if which == "student" else self.kind.teacher_view or own
 
     def open(self, which: str) -> Opened:
         """The student or the teacher, in float64."""
-        kind = self.kind if which == "student" else TEACHER_KINDS.get(self.kind, self.kind)
-        opened = open_model(getattr(self, which), kind, **self.options)
+        opened = open_model(getattr(self, which), self.view(which), **self.options(which))
         opened.model.double()
         return opened
 
 
-def build(kind: str, folder: Path) -> World:
+def build(name: str, folder: Path) -> World:
     """Make the models of a world once."""
     torch.manual_seed(0)
-    architecture, small, large = MODELS[kind]
-    texts = [str(value) for row in rows_of(kind) for value in row.values()] + TEXTS
-    student, teacher = folder / "student", folder / "teacher"
-    new_model(Scratch(architecture=architecture, config=small, vocabulary=300), kind, lambda: texts, student)
-    other = TEACHER_KINDS.get(kind, kind)
-    extra = {"num_labels": 1} if other == "cross-encoder" else {}
-    same = None if kind.startswith("image") else str(student)
-    scratch = Scratch(architecture=architecture, config=large | extra, tokenizer=same)
-    new_model(scratch, other, lambda: texts, teacher)
-    return found(kind, folder)
+    world = found(name, folder)
+    kind = world.kind
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind.options == GRAPH:
+        graph(folder / "graph.safetensors")
+    unread = ("audio", "image", "mask")
+    texts = [str(value) for row in world.rows for column, value in row.items() if column not in unread] + TEXTS
+    small = Scratch(architecture=kind.architecture, config=kind.small, vocabulary=300)
+    new_model(small, world.view("student"), lambda: texts, Path(world.student))
+    same = world.student if kind.speaks else None
+    large = Scratch(architecture=kind.teaching or kind.architecture, config=kind.large, tokenizer=same)
+    new_model(large, world.view("teacher"), lambda: texts, Path(world.teacher))
+    return world
 
 
-def found(kind: str, folder: Path) -> World:
+def found(name: str, folder: Path) -> World:
     """A world that was built."""
-    return World(kind, str(folder / "student"), str(folder / "teacher"), rows_of(kind))
+    return World(name, folder, KINDS[name].rows())
 
 
+STEP = Step(3, 10)
 TEMPLATE = "template"  # what CONTRIBUTING tells people to copy; it must pass as it stands
 
 
@@ -125,7 +113,10 @@ def resolve(method: str) -> Any:
 
 def kind_of(method: str) -> str:
     """The kind of model that a method is tried on."""
-    return getattr(resolve(method), "kind", None) or task_of(method)
+    made = resolve(method)
+    if "preference" in make(method).reads:
+        return "preferences"
+    return OTHER_WORLDS.get(method) or getattr(made, "kind", None) or task_of(method)
 
 
 def make(method: str, **settings: Any) -> Objective:
@@ -143,6 +134,20 @@ class Case:
     objective: Objective
     student: Opened
     teacher: Opened
+    learning: Opened | None = None  # a copy of the teacher, for a method that trains it
+
+    def ask(self, batch: Any) -> Any:
+        """What the method asks of the teacher, with gradient where it learns."""
+        needs = self.objective.needs.teacher
+        if self.learning is not None:
+            return LearningTeacher(self.learning.model.eval(), self.learning.view)(batch, needs)
+        return LocalTeacher(self.teacher.model, self.teacher.view)(batch, needs)
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """All parameters that learn."""
+        models = [self.student.model, self.objective, *([self.learning.model] if self.learning else [])]
+        return [parameter for model in models for parameter in model.parameters() if parameter.requires_grad]
 
     @property
     def other(self) -> View | None:
@@ -150,6 +155,13 @@ class Case:
         return None if self.student.view.fingerprint == self.teacher.view.fingerprint else self.teacher.view
 
     def batch(self, rows: list[dict[str, Any]]) -> Any:
+        """Rows as a batch for both, prepared where the method can't do without."""
+        made = self.plain_batch(rows)
+        if not self.objective.needs_prepare:
+            return made
+        return self.objective.prepare(made, STEP, self.student.model, self.student.view)
+
+    def plain_batch(self, rows: list[dict[str, Any]]) -> Any:
         """Rows as a batch for both."""
         encoded = [
             {"student": self.student.view.encode(row)} | ({"teacher": self.other.encode(row)} if self.other else {})
@@ -166,16 +178,21 @@ class Case:
 
 def case(method: str, world: World, **settings: Any) -> Case:
     """A method on fresh copies of its world's models."""
-    student, teacher = world.open("student"), world.open("teacher")
-    made = Case(method, world, make(method, **settings), student, teacher)
+    student, teacher, objective = world.open("student"), world.open("teacher"), make(method, **settings)
+    made = Case(method, world, objective, student, teacher)
     torch.manual_seed(1)
-    sample = made.batch(world.rows[:2])
+    made.objective.ask = made.ask
+    sample = made.plain_batch(world.rows[:2])
+    if made.objective.trains_teacher:
+        made.learning = copy_of(teacher)
     if made.objective.needs.teacher and "text" not in made.objective.needs.teacher:
-        sample.emitted = LocalTeacher(teacher.model, teacher.view)(sample, made.objective.needs.teacher)
-    made.objective.setup(student.model, teacher.model, sample, student.view)
+        with torch.no_grad():
+            sample.emitted = made.ask(sample)
+    made.objective.setup(student.model, (made.learning or teacher).model, sample, student.view)
     if sample.emitted is not None:
         batch = made.batch(world.rows)
-        signals = LocalTeacher(teacher.model, teacher.view)(batch, made.objective.needs.teacher)
+        with torch.no_grad():
+            signals = made.ask(batch)
         made.objective.look(iter([(batch, signals)]))
     made.objective.double()
     student.model.eval()  # no dropout, so that values can be compared
@@ -188,11 +205,18 @@ def trainer(made: Case, folder: Path, **settings: Any) -> Trainer:
     encoded, _ = encode(Dataset.from_list(made.world.rows), made.student.view, made.other)
     folder.mkdir(parents=True, exist_ok=True)
     asks = bool(made.objective.needs.asked)
+    taught = made.learning
     return Trainer(
         student=made.student.model,
         objective=made.objective,
         view=made.student.view,
-        teacher=LocalTeacher(made.teacher.model, made.teacher.view) if asks else None,
+        teacher=(
+            LearningTeacher(taught.model, taught.view)
+            if taught is not None
+            else LocalTeacher(made.teacher.model, made.teacher.view)
+            if asks
+            else None
+        ),
         teacher_view=made.other,
         rows=encoded,
         validation=[],

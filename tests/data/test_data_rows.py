@@ -14,10 +14,12 @@ RIGHT = {
     "text": {"text": "a"},
     "completion": {"prompt": "a", "completion": "b"},
     "chat": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    "preference": {"prompt": "a", "chosen": "b", "rejected": "c"},
     "pair": {"anchor": "a", "positive": "b"},
     "triple": {"anchor": "a", "positive": "b", "negative": "c"},
     "labelled-text": {"text": "a", "label": "good"},
     "labelled-image": {"image": [[0.0, 1.0]], "label": 3},
+    "segmented-image": {"image": [[0.0, 1.0]], "mask": [[0, 1]]},
 }
 
 
@@ -27,6 +29,10 @@ def test_right_rows_are_recognised_and_pass(format):
     assert recognise([*RIGHT[format], "id", "anything"]) == format
     check(RIGHT[format], format, "x.jsonl line 1")
     check({**RIGHT[format], "id": 7, "anything": None}, format, "x.jsonl line 1")
+
+
+def test_a_labelled_image_may_have_a_mask():
+    assert recognise(["image", "label", "mask"]) == "labelled-image"
 
 
 def test_a_triple_may_have_many_negatives():
@@ -102,6 +108,12 @@ WRONG = [
         "labelled-image",
         {"image": 5, "label": 0},
         "'image' must be a file, an image's bytes or rows of numbers; found a number",
+    ),
+    ("segmented-image", {"image": [[0.0]]}, "'mask' is missing (found image)"),
+    (
+        "segmented-image",
+        {"image": [[0.0]], "mask": 1},
+        "'mask' must be a file, an image's bytes or rows of numbers; found a number",
     ),
 ]
 

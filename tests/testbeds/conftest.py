@@ -1,24 +1,24 @@
 """A cache of its own for a module's tests: nothing is taken from the user's, and nothing is left there."""
 
+import importlib
+import pkgutil
+import sys
+
 import pytest
 
+from stillroom import testbeds
 from stillroom.testbeds import described as rows
-from stillroom.testbeds import embeddings, language, retrieval, vision
 
 PACKAGES = rows.PACKAGES
-REMEMBERED = (
-    rows.described,
-    embeddings.teacher_vectors,
-    retrieval.triples,
-    language.problems,
-    vision.pictures,
-)
 
 
 def forget():
-    """What a process remembers of a cache that is another now."""
-    for function in REMEMBERED:
-        function.cache_clear()
+    """What a process remembers of a cache that is another now: whatever the grounds keep by `functools.cache`."""
+    for module in pkgutil.iter_modules(testbeds.__path__, testbeds.__name__ + "."):
+        if module.name in sys.modules:
+            for value in vars(importlib.import_module(module.name)).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,10 @@ def command(
         typer.Option(help="A further measurement: pydocs-retrieval, word-similarity. May be repeated."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The kind of model, where its files don't tell.")] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option("--allow-overlap", help="Measure even on rows that the student or its teacher was trained on."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a student: quality on held-out rows, agreement with its teacher, speed, size."""
@@ -29,7 +33,17 @@ def command(
     from stillroom.measuring import evaluate
 
     show_progress()
-    found = evaluate(student, data, teacher=teacher, view=view, split=split, limit=limit, suites=suite or [], task=task)
+    found = evaluate(
+        student,
+        data,
+        teacher=teacher,
+        view=view,
+        split=split,
+        limit=limit,
+        suites=suite or [],
+        task=task,
+        allow_overlap=allow_overlap,
+    )
     if as_json:
         write_json(found)
         return

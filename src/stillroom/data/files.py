@@ -179,24 +179,26 @@ def _from_files(paths: list[Path], want: Want) -> Dataset:
     def stream() -> Iterator[Placed]:
         for path in paths:
             for where, row in read_rows(path):
-                yield where, _with_image_path(row, path.parent, where)
+                yield where, _with_whole_path(row, path.parent, where)
 
     state = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more files"
     return checked_table(stream, state, want, name)
 
 
-def _with_image_path(row: Any, folder: Path, where: str) -> Any:
-    """A labelled row's picture is named as seen from the folder of its file; from here on by its whole path.
+def _with_whole_path(row: Any, folder: Path, where: str) -> Any:
+    """A row's picture, mask or sound is named as seen from the folder of its file; from here on by its whole path.
 
     The row's id is that of the row as it was written, so that it stays when the folder moves.
     """
-    if not (isinstance(row, dict) and "label" in row and isinstance(row.get("image"), str)):
-        return row
-    path = (folder / row["image"]).absolute()
-    if not path.is_file():
-        raise UserError(f"{where}: there is no image {row['image']!r} in {folder}")
-    return {**row, "id": row_id(row), "image": str(path)}
+    for column, beside in (("image", {"label", "text", "mask"}), ("mask", {"image"}), ("audio", {"text"})):
+        if not (isinstance(row, dict) and beside & set(row) and isinstance(row.get(column), str)):
+            continue
+        path = (folder / row[column]).absolute()
+        if not path.is_file():
+            raise UserError(f"{where}: there is no {column} {row[column]!r} in {folder}")
+        row = {**row, "id": row_id(row), column: str(path)}
+    return row
 
 
 def _from_hub(name: str, split: str, want: Want) -> Dataset:

@@ -124,8 +124,8 @@ def _settled(row: Row, format: str, classes: tuple[str, ...] | None = None) -> d
     out = {**row, "id": row_id(row)}
     if "negative" in FORMATS[format] and isinstance(out["negative"], str):
         out["negative"] = [out["negative"]]
-    if "image" in FORMATS[format]:
-        out["image"] = _stored_image(out["image"])
+    for column in {"image", "mask"} & set(FORMATS[format]):
+        out[column] = _stored_image(out[column])
     if "label" in FORMATS[format] and isinstance(out["label"], str):
         out["label"] = classes.index(out["label"]) if classes else None
     return out
@@ -146,8 +146,9 @@ def _features(survey: Survey) -> Features:
 
     assert survey.schema is not None
     features = datasets.Features.from_arrow_schema(survey.schema)
-    if "image" in FORMATS[survey.format] and pa.types.is_struct(survey.schema.field("image").type):
-        features["image"] = datasets.Image()
+    for column in {"image", "mask"} & set(FORMATS[survey.format]):
+        if pa.types.is_struct(survey.schema.field(column).type):
+            features[column] = datasets.Image()
     if "label" in FORMATS[survey.format]:
         names = survey.classes
         features["label"] = datasets.ClassLabel(names=list(names)) if names else datasets.Value("int64")

@@ -5,11 +5,20 @@
 | `text`           | text                                                                       |
 | `completion`     | prompt, completion                                                         |
 | `chat`           | messages: a list of {role, content}                                        |
+| `preference`     | prompt, chosen, rejected: two answers, the better one first                |
 | `pair`           | anchor, positive                                                           |
 | `triple`         | anchor, positive, negative (a text or a list of texts)                     |
 | `labelled-text`  | text, label (the name of a class, or its number from 0)                    |
+| `tagged`         | tokens: a list of words; tags: the number of each one's class, 0 for none |
 | `labelled-image` | image (a file, its bytes, or numbers [height][width] or [channel][height][width]), label |
+| `class`          | label alone: what a model that makes pictures is asked for; never recognised, only named |
 | `any`            | whatever there is: seeds that steps of synthesis make rows of; never recognised, only named |
+| `transcribed-audio` | audio (numbers in [-1, 1], or a sound file), text; sampling_rate if there are numbers |
+| `node`           | node: its number in a graph, from 0                                        |
+| `labelled-node`  | node, label                                                                |
+| `link`           | source, target: two nodes that are joined                                  |
+| `image-text`     | image, text (its caption)                                                  |
+| `segmented-image` | image, mask (each pixel's class from 0, as an image or numbers [height][width]; 255: none) |
 
 Every row may carry an `id` and any other columns; they are kept. Checks are plain functions, not models, because a
 corpus is checked row by row: a hundred thousand rows take about a second.
@@ -30,19 +39,21 @@ ROLES = ("system", "user", "assistant", "tool")
 def recognise(columns: Iterable[str]) -> str:
     """The format that these columns make.
 
-    Where two fit, the one that uses more of the columns is meant: text and label are `labelled-text`, not `text`.
+    Where two fit, the one that uses more of the columns is meant: text and label are `labelled-text`, not `text`. An
+    image with a label is `labelled-image`, whether it has a mask or not.
 
     Raises:
         UserError: no format fits, or two fit and neither holds the other.
     """
     have = list(columns)
-    fits = {name: set(needed) for name, needed in FORMATS.items() if needed and set(needed) <= set(have)}
+    fits = {name: set(needed) for name, needed in FORMATS.items() if name not in NAMED and set(needed) <= set(have)}
     best = [name for name, needed in fits.items() if not any(needed < other for other in fits.values())]
+    best = [name for name in best if _GIVES_WAY.get(name) not in best]
     if len(best) == 1:
         return best[0]
     if best:
         raise UserError(f"the columns {_listed(have)} fit the formats {' and '.join(best)}; name one with 'format'")
-    known = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in FORMATS.items() if needed)
+    known = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in FORMATS.items() if name not in NAMED)
     raise UserError(f"the columns {_listed(have)} make none of the formats: {known}")
 
 
@@ -76,8 +87,25 @@ def check(
         _CHECKS[column](row[column], column, where)
     if format == "chat":
         _check_turns(row["messages"], where, prompt_only)
+    if format == "preference" and row["chosen"] == row["rejected"]:
+        raise UserError(f"{where}: 'chosen' and 'rejected' are the same, so nothing is preferred; leave the row out")
+    if format == "tagged" and len(row["tokens"]) != len(row["tags"]):
+        raise UserError(
+            f"{where}: there are {len(row['tokens'])} tokens and {len(row['tags'])} tags; there must be as many"
+        )
     if classes is not None and "label" in FORMATS[format]:
         _check_class(row["label"], classes, where)
+
+
+def chosen_alone(dataset: Any) -> Any:
+    """Rows of the format `preference` as rows of the format `completion`, with the answer that is preferred.
+
+    What can't learn from comparing answers can learn from the better ones. Rows of other formats are given as they are.
+    """
+    names = dataset.column_names
+    if not set(FORMATS["preference"]) <= set(names) or "completion" in names:
+        return dataset
+    return dataset.remove_columns("rejected").rename_column("chosen", "completion")
 
 
 def row_id(row: Row) -> str:
@@ -139,6 +167,17 @@ def _check_strings(value: Any, column: str, where: str) -> None:
         _check_string(part, column, f"{where}, {column} {number}")
 
 
+def _check_words(value: Any, column: str, where: str) -> None:
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
+        raise UserError(f"{where}: {column!r} must be a list of words; found {describe(value)}")
+
+
+def _check_tags(value: Any, column: str, where: str) -> None:
+    right = isinstance(value, list) and all(isinstance(tag, int) and not isinstance(tag, bool) for tag in value)
+    if not right or min(value, default=0) < 0:
+        raise UserError(f"{where}: {column!r} must be a list with the number of each word's class, from 0")
+
+
 def _check_messages(value: Any, column: str, where: str) -> None:
     if not isinstance(value, list):
         raise UserError(f"{where}: {column!r} must be a list of {{role, content}}; found {describe(value)}")
@@ -185,6 +224,20 @@ def _check_class(label: str | int, classes: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: label {label!r} is none of the classes {shown}{nearest(label, classes)}")
 
 
+def _check_audio(value: Any, column: str, where: str) -> None:
+    numbers = hasattr(value, "tobytes") or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], int | float)
+    )
+    if not (numbers or isinstance(value, str)):
+        raise UserError(f"{where}: {column!r} must be numbers in [-1, 1] or a sound file; found {describe(value)}")
+
+
+def _check_node(value: Any, column: str, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        found = value if isinstance(value, int) and not isinstance(value, bool) else describe(value)
+        raise UserError(f"{where}: {column!r} must be the number of a node, from 0; found {found}")
+
+
 def _check_image(value: Any, column: str, where: str) -> None:
     numbers = isinstance(value, list) and bool(value) and isinstance(value[0], list)
     stored = isinstance(value, Mapping) and {"bytes", "path"} <= set(value)
@@ -199,21 +252,42 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "completion": ("prompt", "completion"),
     "chat": ("messages",),
+    "preference": ("prompt", "chosen", "rejected"),
     "pair": ("anchor", "positive"),
     "triple": ("anchor", "positive", "negative"),
     "labelled-text": ("text", "label"),
+    "tagged": ("tokens", "tags"),
     "labelled-image": ("image", "label"),
+    "class": ("label",),
     "any": (),
+    "transcribed-audio": ("audio", "text"),
+    "node": ("node",),
+    "labelled-node": ("node", "label"),
+    "link": ("source", "target"),
+    "image-text": ("image", "text"),
+    "segmented-image": ("image", "mask"),
 }
+
+NAMED = ("any", "class")  # formats that are never recognised, since columns of other meaning would fit them
+_GIVES_WAY = {"segmented-image": "labelled-image", "link": "completion"}  # format -> the one meant where both fit
 
 _CHECKS: dict[str, Callable[[Any, str, str], None]] = {
     "text": _check_string,
     "prompt": _check_string,
     "completion": _check_string,
+    "chosen": _check_string,
+    "rejected": _check_string,
     "messages": _check_messages,
     "anchor": _check_string,
     "positive": _check_string,
     "negative": _check_strings,
     "label": _check_label,
     "image": _check_image,
+    "audio": _check_audio,
+    "node": _check_node,
+    "source": _check_node,
+    "target": _check_node,
+    "tokens": _check_words,
+    "tags": _check_tags,
+    "mask": _check_image,
 }

@@ -122,7 +122,7 @@ def plan_batches(rows: Any, settings: Train, *, fill: bool) -> BatchPlan | Class
     size, seed = settings.batch_size, settings.seed
     if not settings.per_class:
         return BatchPlan(
-            rows["length"], batch_size=size, seed=seed, group_by_length=settings.group_by_length, fill=fill
+            rows["length"][:], batch_size=size, seed=seed, group_by_length=settings.group_by_length, fill=fill
         )
     if "label" not in rows.features["student"]:
         raise UserError("train.per_class makes batches by label, and these rows have none; leave it out")

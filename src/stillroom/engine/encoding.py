@@ -64,6 +64,8 @@ def encode(
         UserError: the rows have another format than the view reads, lack a kept column, or none is left.
     """
     check_format(rows.column_names, view.formats, name, "this kind of model")
+    for reader in (view, *([teacher_view] if teacher_view is not None else [])):
+        reader.check(rows, name)
     if missing := [column for column in keep if column not in rows.column_names]:
         raise UserError(f"{name} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}")
 
@@ -74,8 +76,11 @@ def encode(
             out["teacher"] = [teacher_view.encode(row) for row in plain]
         return out | {"length": [row["length"] for row in out["student"]]} | {column: batch[column] for column in keep}
 
+    if sounds := [column for column, kind in rows.features.items() if _holds_fractions(kind)]:
+        rows = rows.with_format("numpy", columns=sounds, output_all_columns=True)
     mark = digest(rows._fingerprint, view.fingerprint, teacher_view and teacher_view.fingerprint, *keep)
     encoded = rows.map(both, batched=True, remove_columns=rows.column_names, new_fingerprint=mark, desc="tokenise")
+    encoded = encoded.with_format(None)
     reasons = [
         own["dropped"] or (other["dropped"] if other else "")
         for batch in encoded.select_columns(list({"student", "teacher"} & set(encoded.column_names))).iter(1000)
@@ -86,6 +91,11 @@ def encode(
     if not counts.rows:
         raise UserError(f"no row of {name} is left: {_say(counts.dropped) or 'it is empty'}")
     return kept, counts
+
+
+def _holds_fractions(kind: Any) -> bool:
+    """Whether a column's values are flat lists of fractions, which are better read as arrays."""
+    return str(getattr(getattr(kind, "feature", None), "dtype", "")).startswith("float")
 
 
 def check_format(columns: Sequence[str], formats: Sequence[str], name: str, reader: str) -> None:

@@ -16,7 +16,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from stillroom.errors import UserError
 from stillroom.method import Objective, Step
 from stillroom.signals import Batch, Reduced, Signals
 from stillroom.teachers.base import Teacher
+from stillroom.teachers.local import LearningTeacher
 from stillroom.views.base import View, make_batch
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,24 @@ class TrainingStopped(UserError):  # noqa: N818 - named for what happened
 
 
 class Pair(nn.Module):
-    """Student and objective as one module: what is wrapped for several processes, so that both stay in step."""
+    """Student, objective and a teacher that learns as one module: what is wrapped for several processes, in step.
 
-    def __init__(self, student: nn.Module, objective: Objective, view: View) -> None:
+    What a teacher emits that does not learn comes from outside.
+    """
+
+    def __init__(
+        self, student: nn.Module, objective: Objective, view: View, teacher: LearningTeacher | None = None
+    ) -> None:
         super().__init__()
-        self.student, self.objective, self.view = student, objective, view
+        self.student, self.objective, self.view, self.teacher = student, objective, view, teacher
 
     def forward(self, batch: Batch, teacher: Signals | None, step: Step) -> dict[str, Reduced]:
         """The loss parts of one micro-batch, as sums and counts."""
-        signals = self.view.emit(self.student, batch.student, self.objective.needs.student)
+        needs = self.objective.needs.student
+        signals = self.view.emit(self.student, batch.student, needs)
+        if self.teacher is not None:
+            teacher = self.teacher(batch, self.objective.needs.asked)
+        signals.others = [self.view.emit(self.student, arguments, needs) for arguments in batch.others]
         return self.objective.parts(signals, teacher, batch, step)
 
 
@@ -86,7 +96,7 @@ class Trainer:
         student: trained in place.
         objective: already set up (its projectors exist).
         view: how the student reads rows.
-        teacher: None for methods without one.
+        teacher: None for methods without one; a `LearningTeacher` is trained too.
         teacher_view: where the teacher reads rows differently.
         rows: encoded rows (``stillroom.engine.encoding``).
         validation: encoded rows for the validation loss; may be empty.
@@ -114,7 +124,9 @@ class Trainer:
         primary: tuple[str, bool] = ("loss", False),
     ) -> None:
         self.settings, self.folder, self.fingerprint = settings, folder, fingerprint
-        self.teacher, self.teacher_view, self.view, self.objective = teacher, teacher_view, view, objective
+        learning = teacher if isinstance(teacher, LearningTeacher) else None
+        self.teacher = None if learning is not None else teacher
+        self.teacher_view, self.view, self.objective = teacher_view, view, objective
         self.rows, self.validation, self.evaluate, self.primary = rows, validation, evaluate, primary
         self.precision = resolve(settings.precision, settings.device)
         AcceleratorState._reset_state()  # it keeps the precision of this process's last run, and refuses another
@@ -126,10 +138,13 @@ class Trainer:
             cpu=settings.device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        objective.ask = self._ask
         self.plan = plan_batches(rows, settings, fill=objective.across_rows)
         self.total = settings.steps or math.ceil(settings.epochs * self.plan.steps_per_epoch)
-        pair = Pair(student, objective, view)
-        self.pair, self.optimizer = self.accelerator.prepare(pair, build_optimizer(pair, settings))
+        pair = Pair(student, objective, view, learning)
+        self.pair, self.optimizer = self.accelerator.prepare(
+            pair, build_optimizer(pair, settings, {f"objective.{name}": rate for name, rate in objective.rates.items()})
+        )
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         self.best: tuple[int, float] | None = None
         if trackers:
@@ -152,7 +167,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, float] | None:
         """One optimiser step; gives each part's mean, or None where the step had no rows."""
-        step = Step(self.step, self.total)
+        step = Step(self.step, self.total, self.settings.seed)
         seed_all(self.settings.seed, self.step, self.accelerator.process_index)
         self.pair.train()
         student = self.accelerator.unwrap_model(self.pair).student
@@ -180,9 +195,18 @@ class Trainer:
         return losses
 
     def _forward(self, batch: Batch, step: Step) -> dict[str, Reduced]:
-        needs = self.objective.needs.asked
-        signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
-        return self.pair(batch, signals, step)
+        return self.pair(batch, self._asked(batch), step)
+
+    def _asked(self, batch: Batch) -> Signals | None:
+        """The teacher's signals on a batch, unless the method has asked for them already."""
+        if batch.emitted is not None or self.teacher is None or not self.objective.needs.asked:
+            return batch.emitted
+        return self._ask(batch)
+
+    def _ask(self, batch: Batch) -> Signals:
+        """The teacher's signals on any batch."""
+        assert self.teacher is not None
+        return self.teacher(batch, self.objective.needs.asked)
 
     def _global_counts(self, batches: list[Batch]) -> dict[str, Tensor]:
         """Trained tokens, rows and batches of the whole step, over micro-batches and processes."""
@@ -230,7 +254,7 @@ class Trainer:
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self._factor()
+            group["lr"] = group["base_lr"] * (1.0 if group["constant"] else self._factor())
         norm = self.accelerator.clip_grad_norm_(self.pair.parameters(), self.settings.clip or math.inf)
         if norm is not None and not torch.isfinite(torch.as_tensor(norm)) and self.precision != "fp16":
             model = self.accelerator.unwrap_model(self.pair)
@@ -361,7 +385,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Each part's mean over the validation rows, and ``loss``, their weighted sum."""
         model = self.accelerator.unwrap_model(self.pair).eval()
-        step = Step(self.step, self.total)
+        step = Step(self.step, self.total, self.settings.seed)
         sums: dict[str, list[float]] = {}
         size, end = self.settings.micro_batch or self.settings.batch_size, len(self.validation)
         if self.objective.across_rows and end > size:  # such a loss is another one on a smaller batch
@@ -371,9 +395,7 @@ class Trainer:
             batch = make_batch(self.view, self.teacher_view, read(self.validation, places)).to(self.accelerator.device)
             seed_all(self.settings.seed, start, 0)
             batch = self.objective.prepare(batch, step, model.student, self.view)
-            needs = self.objective.needs.asked
-            signals = self.teacher(batch, needs) if self.teacher is not None and needs else None
-            for name, part in model(batch, signals, step).items():
+            for name, part in model(batch, self._asked(batch), step).items():
                 total = sums.setdefault(name, [0.0, 0.0])
                 total[0] += float(part.sum)
                 total[1] += float(part.count)
@@ -391,7 +413,7 @@ class Trainer:
         name, more_is_better = self.primary if self.primary[0] in metrics else ("loss", False)
         value = metrics[name]
         better = self.best is None or (value > self.best[1] if more_is_better else value < self.best[1])
-        if better and math.isfinite(value):
+        if better and math.isfinite(value) and self.objective.eligible(Step(self.step, self.total)):
             self.best = (self.step, value)
             self._save("best", keep=1)
         log.info("step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
@@ -423,18 +445,33 @@ def read(rows: Any, places: list[int]) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """AdamW, Adam or SGD over what requires gradient; biases, norms and other vectors are not decayed."""
+def build_optimizer(
+    module: nn.Module, settings: Train, rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW, Adam or SGD over what requires gradient; biases, norms and other vectors are not decayed.
+
+    Args:
+        module: whose parameters they are.
+        settings: the recipe's ``train``.
+        rates: prefix of the names of parameters -> a learning rate of their own, which stays.
+    """
+    rates = rates or {}
     named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     if not named:
         raise UserError(
             "nothing is trainable: neither the student nor the method has a parameter that requires gradient"
         )
-    groups = [
-        {"params": [p for _, p in named if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for _, p in named if p.dim() < 2], "weight_decay": 0.0},
+    own = {name: rate for name, _ in named for prefix, rate in rates.items() if name.startswith(prefix)}
+    rest = [p for name, p in named if name not in own]
+    plain = {"base_lr": settings.learning_rate, "constant": False}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": settings.weight_decay, **plain},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0, **plain},
     ]
-    groups = [group | {"base_lr": settings.learning_rate} for group in groups if group["params"]]
+    for rate in dict.fromkeys(own.values()):
+        members = [p for name, p in named if own.get(name) == rate]
+        groups.append({"params": members, "weight_decay": 0.0, "base_lr": rate, "constant": True})
+    groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.betas[0])
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam

@@ -17,6 +17,7 @@ from stillroom.measuring.held_out import calibration_of, held_out
 from stillroom.measuring.held_out import embed as embed
 from stillroom.measuring.notes import metric_notes as metric_notes
 from stillroom.measuring.notes import primary_of
+from stillroom.measuring.provenance import refuse_trained_on
 from stillroom.measuring.speed import peak_bytes, saved_bytes, speeds
 from stillroom.measuring.suites import SUITES as SUITES
 from stillroom.measuring.suites import Suite as Suite
@@ -117,8 +118,12 @@ def evaluate(
     limit: int | None = None,
     suites: Sequence[str] = (),
     task: str | None = None,
+    allow_overlap: bool = False,
 ) -> dict[str, Any]:
     """Measure a saved student on held-out rows, alone or beside its teacher.
+
+    Rows that the student was trained on, or its teacher, or a model that either comes from, are refused, as far as the
+    models' folders tell what that was: what a teacher learnt by heart reaches its student on other rows.
 
     Args:
         student: a folder or hub id.
@@ -129,12 +134,13 @@ def evaluate(
         limit: at most so many rows.
         suites: names of further measurements.
         task: the kind of model, where its files don't tell.
+        allow_overlap: measure on rows that were trained on, all the same.
 
     Returns:
         The content of a run's evaluation.json.
 
     Raises:
-        UserError: a model or the data can't be read, or a suite is for another kind of model.
+        UserError: a model or the data can't be read, a suite is for another kind of model, or the rows were trained on.
     """
     from stillroom.data.files import BUILT_IN, load
 
@@ -144,4 +150,6 @@ def evaluate(
     everybody = [Measured("student", "student", open_model(student, kind))]
     if teacher is not None:
         everybody.insert(0, Measured("teacher", "teacher", open_model(teacher, kind)))
+    if not allow_overlap:
+        refuse_trained_on(student, rows, teacher)
     return measure_all(everybody, rows, suites, SUITES)

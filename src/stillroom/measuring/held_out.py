@@ -9,21 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stillroom.data.rows import chosen_alone
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import micro_batches
 from stillroom.evaluate import agreement
 from stillroom.evaluate.calibration import brier_score, expected_calibration_error, reliability_table
 from stillroom.evaluate.language import evaluate_language, trained_bytes
 from stillroom.evaluate.running import Running
+from stillroom.evaluate.segmentation import Confusion
+from stillroom.evaluate.speech import error_rates
 from stillroom.signals import Batch, Reduced, masked_sum
 from stillroom.teachers import LocalTeacher
 from stillroom.views.base import make_batch
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
+from stillroom.views.graph import NodeView
 from stillroom.views.image import ImageClassifier, ImageEncoder
+from stillroom.views.image_text import ImageText
+from stillroom.views.late import LateInteraction
 from stillroom.views.load import Opened
 from stillroom.views.ranking import BiEncoder, CrossEncoder
+from stillroom.views.segmentation import ImageSegmenter
 from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.speech import CTC
 from stillroom.views.vocabulary import compare
 
 
@@ -41,16 +49,35 @@ def batches_of(opened: Opened, rows: Any, other: Opened | None = None, size: int
 def held_out(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, float]:
     """Quality on held-out rows, and agreement with the teacher where one is given."""
     if isinstance(opened.view, CausalLM):
-        return _language(opened, teacher, rows)
+        return _language(opened, teacher, chosen_alone(rows))
     if type(opened.view) is SentenceEncoder:
         return _sentences(opened, teacher, rows)
-    if isinstance(opened.view, BiEncoder | CrossEncoder):
+    if isinstance(opened.view, BiEncoder | CrossEncoder | LateInteraction):
         return _rankings(opened, teacher, rows)
     if isinstance(opened.view, ImageEncoder):
         return _images(opened, teacher, rows)
-    if isinstance(opened.view, TextClassifier | ImageClassifier):
+    if isinstance(opened.view, ImageText):
+        return _pairs(opened, teacher, rows)
+    if isinstance(opened.view, ImageSegmenter):
+        return _segments(opened, teacher, rows)
+    if isinstance(opened.view, TextClassifier | ImageClassifier | NodeView):
         return _classes(opened, teacher, rows)
+    if isinstance(opened.view, CTC):
+        return _recognised(opened, rows)
     return {}
+
+
+def _recognised(opened: Opened, rows: Any) -> dict[str, float]:
+    """Error rates of what is read off the likeliest path."""
+    view, device = opened.view, next(opened.model.parameters()).device
+    assert isinstance(view, CTC)
+    said: list[str] = []
+    wanted: list[str] = []
+    for chunk in micro_batches(encode(rows, view, keep=("text",))[0], 32):
+        batch = make_batch(view, None, chunk).to(device)
+        said += view.transcripts(view.emit(opened.model, batch.student, ("logits",)))
+        wanted += batch.columns["text"]
+    return error_rates(said, wanted)
 
 
 def _language(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, float]:
@@ -136,6 +163,46 @@ def _images(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, floa
     return {"teacher_pairwise": float(agreement.pairwise_agreement(vectors[0], vectors[1], everywhere))}
 
 
+def _pairs(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, float]:
+    """How often a picture's nearest caption is its own (or says the same), and the other way round."""
+    ours = tower_vectors(opened, rows)
+    metrics = first_of_all(ours["image"] @ ours["text"].T, list(rows["text"]))
+    if teacher is None:
+        return metrics
+    theirs = tower_vectors(teacher, rows)
+    both, taught = (torch.cat([side["image"], side["text"]]) for side in (ours, theirs))
+    everywhere = torch.ones(len(both), dtype=torch.bool)
+    return metrics | {"teacher_pairwise": float(agreement.pairwise_agreement(both, taught, everywhere))}
+
+
+@torch.no_grad()
+def tower_vectors(opened: Opened, rows: Any, size: int = 128) -> dict[str, Tensor]:
+    """``image`` and ``text`` [rows, D], normalised, in float32."""
+    opened.model.eval()
+    found: dict[str, list[Tensor]] = {"image": [], "text": []}
+    for batch in batches_of(opened, rows, size=size):
+        towers = opened.view.emit(opened.model, batch.student, ("tower:image", "tower:text")).towers
+        for side, vectors in towers.items():
+            found[side].append(torch.nn.functional.normalize(vectors.float(), dim=-1).cpu())
+    return {side: torch.cat(parts) for side, parts in found.items()}
+
+
+def first_of_all(similarities: Tensor, texts: list[str]) -> dict[str, float]:
+    """``image_to_text@1`` and ``text_to_image@1``: the share whose nearest is right, a caption of the same words too.
+
+    Args:
+        similarities: [N, N], of the n-th picture with the n-th caption.
+        texts: the captions.
+    """
+    numbers = {text: number for number, text in enumerate(texts)}
+    said = torch.tensor([numbers[text] for text in texts])
+    there, back = similarities.argmax(1), similarities.argmax(0)
+    return {
+        "image_to_text@1": float((said[there] == said).float().mean()),
+        "text_to_image@1": float((said[back] == said).float().mean()),
+    }
+
+
 def _classes(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, float]:
     if "label" not in rows.column_names:
         return {}
@@ -155,6 +222,24 @@ def _classes(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, flo
             found = agreement.logit_agreement(logits, theirs, batch.mask)
             running.add({name: found[name] for name in ("label_loyalty", "probability_loyalty")})
     return running.means()
+
+
+def _segments(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, float]:
+    """Mean IoU and accuracy of pixels; how often the teacher chooses the same class."""
+    if "mask" not in rows.column_names:
+        return {}
+    confusion, running = Confusion(), Running()
+    for batch in batches_of(opened, rows, teacher):
+        logits = opened.view.emit(opened.model, batch.student, ("logits",)).logits
+        assert logits is not None and batch.labels is not None
+        confusion.add(batch.labels[batch.mask], logits.argmax(-1)[batch.mask], logits.shape[-1])
+        if teacher is not None:
+            arguments = batch.student if batch.teacher is None else batch.teacher
+            theirs = teacher.view.emit(teacher.model, arguments, ("logits",)).logits
+            assert theirs is not None
+            running.add({"label_loyalty": agreement.logit_agreement(logits, theirs, batch.mask)["label_loyalty"]})
+    found = {"mean_iou": confusion.mean_iou, "pixel_accuracy": confusion.accuracy}
+    return found | (running.means() if teacher is not None else {})
 
 
 @torch.no_grad()
@@ -179,7 +264,7 @@ def calibration_of(opened: Opened, rows: Any) -> dict[str, Any]:
 
 
 def _gives_distributions(opened: Opened, rows: Any) -> bool:
-    labelled = isinstance(opened.view, TextClassifier | ImageClassifier) and "label" in rows.column_names
+    labelled = isinstance(opened.view, TextClassifier | ImageClassifier | NodeView) and "label" in rows.column_names
     return isinstance(opened.view, CausalLM) or (labelled and not isinstance(opened.view, ImageEncoder))
 
 

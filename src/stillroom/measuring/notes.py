@@ -16,11 +16,19 @@ NOTES: dict[str, tuple[str, bool, str]] = {
     "calibration_error": ("expected calibration error", False, ""),
     "brier": ("Brier score", False, ""),
     "accuracy": ("accuracy", True, ""),
+    "mean_iou": ("mean IoU", True, ""),
+    "pixel_accuracy": ("accuracy of pixels", True, ""),
+    "wer": ("word error rate", False, ""),
+    "cer": ("character error rate", False, ""),
     "first_relevant": ("relevant candidate first", True, ""),
     "regression_loyalty": ("scores as the teacher's, Pearson", True, ""),
     "rank_loyalty": ("scores as the teacher's, Spearman", True, ""),
     "label_loyalty": ("label as the teacher's", True, ""),
     "probability_loyalty": ("probabilities as the teacher's", True, ""),
+    "image_to_text@1": ("a picture's caption found first", True, ""),
+    "text_to_image@1": ("a caption's picture found first", True, ""),
+    "zero_shot": ("pictures named rightly, zero-shot", True, ""),
+    "corrupted_kept": ("corrupted pairs among those chosen", False, ""),
     "ndcg@10": ("nDCG@10, docstring to function", True, ""),
     "mrr@10": ("MRR@10, docstring to function", True, ""),
     "recall@10": ("Recall@10, docstring to function", True, ""),
@@ -34,7 +42,10 @@ NOTES: dict[str, tuple[str, bool, str]] = {
 }
 
 # What a report leads with: the first of these that everybody has.
-FIRST = ("ndcg@10", "human_likeness", "perplexity", "accuracy", "first_relevant", "teacher_cosine")
+FIRST = (
+    *("ndcg@10", "human_likeness", "perplexity", "accuracy", "mean_iou", "first_relevant", "image_to_text@1"),
+    *("wer", "teacher_cosine"),
+)
 
 
 def metric_notes(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,11 @@ from stillroom.evaluate import cost
 from stillroom.measuring.held_out import batches_of
 from stillroom.signals import Batch
 from stillroom.students.open import texts_of
+from stillroom.views.diffusion import Denoiser
 from stillroom.views.encoder import TextEncoder
+from stillroom.views.graph import LinkView
 from stillroom.views.image import ImageEncoder
+from stillroom.views.image_text import ImageText
 from stillroom.views.load import Opened
 from stillroom.views.ranking import BiEncoder, CrossEncoder
 from stillroom.views.sentence import SentenceEncoder
@@ -23,13 +26,14 @@ from stillroom.views.sentence import SentenceEncoder
 TIMED_ROWS = 64
 TIMED_BATCH = 32
 
-EMITTED = {SentenceEncoder: "embedding", ImageEncoder: "embedding", BiEncoder: "scores", CrossEncoder: "scores"}
-EMITTED |= {TextEncoder: "hidden:-1"}
+EMITTED: dict[type, tuple[str, ...]] = {SentenceEncoder: ("embedding",), ImageEncoder: ("embedding",)}
+EMITTED |= {BiEncoder: ("scores",), CrossEncoder: ("scores",), TextEncoder: ("hidden:-1",)}
+EMITTED |= {ImageText: ("tower:image", "tower:text"), LinkView: ("scores",), Denoiser: ("clean",)}
 
 
-def need_of(opened: Opened) -> tuple[str]:
-    """The signal that a user of this kind of model is after."""
-    return (EMITTED.get(type(opened.view), "logits"),)
+def need_of(opened: Opened) -> tuple[str, ...]:
+    """The signals that a user of this kind of model is after."""
+    return EMITTED.get(type(opened.view), ("logits",))
 
 
 def timed_batches(opened: Opened, rows: Any) -> list[Batch]:

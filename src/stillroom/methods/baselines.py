@@ -5,15 +5,27 @@ They are objectives like any other, found by name beside the catalogue's slugs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from stillroom.blocks.lora import LowRank, check_rank
 from stillroom.method import Objective, Step
+from stillroom.methods.baselines_diffusion import Denoise
 from stillroom.methods.baselines_embeddings import Contrastive, EmbeddingMatch
 from stillroom.methods.baselines_encoders import MaskedTokens
-from stillroom.methods.baselines_retrieval import ListwiseKL, RankNet, ScoreMSE
+from stillroom.methods.baselines_graphs import LinkLabels, LinkMatch, NodeDistillation, NodeLabels
+from stillroom.methods.baselines_multimodal import ClipContrast, SimilarityKL
+from stillroom.methods.baselines_retrieval import ListwiseCE, ListwiseKL, RankNet, ScoreMSE
+from stillroom.methods.baselines_speech import Transcripts
 from stillroom.methods.baselines_vision import Triplets
 from stillroom.objectives.divergence import Divergence, forward_kl, jsd, reverse_kl
 from stillroom.objectives.logits import divergence_loss, divergence_topk
 from stillroom.objectives.sequence import cross_entropy
 from stillroom.signals import Batch, Needs, Reduced, Signals
+
+if TYPE_CHECKING:
+    from stillroom.views.base import View
 
 
 class SupervisedTokens(Objective):
@@ -43,6 +55,41 @@ class TeacherTexts(SupervisedTokens):
     """
 
     needs = Needs(student=("logits",), teacher=("text",))
+
+
+class LowRankTokens(SupervisedTokens):
+    """Plain fine-tuning of low-rank adapters alone, merged into the weights at the end (LoRA, Hu et al. 2021).
+
+    Args:
+        rank: of the adapters, at least 1.
+        alpha: their scale, above 0; what they add is multiplied by alpha over rank.
+        dropout: of what goes into them, in [0, 1).
+        targets: names of the layers that get one; None is every linear layer but the head.
+        label_smoothing: probability mass spread evenly over the vocabulary, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.0,
+        targets: list[str] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing)
+        check_rank(rank, alpha, dropout)
+        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+    def setup(self, student: nn.Module, teacher: nn.Module | None, sample: Batch, view: View) -> None:
+        """Put adapters beside the student's layers, and hold its own weights."""
+        like = next(student.parameters())
+        self.adapters = LowRank(student, rank=self.rank, alpha=self.alpha, dropout=self.dropout, targets=self.targets)
+        student.to(dtype=like.dtype)
+
+    def finish(self, student: nn.Module) -> None:
+        """Merge them."""
+        self.adapters.merge()
 
 
 class TokenDivergence(Objective):
@@ -130,6 +177,7 @@ class JensenShannon(TokenDivergence):
 
 BASELINES: dict[str, type[Objective]] = {
     "sft": SupervisedTokens,
+    "lora_sft": LowRankTokens,
     "teacher_texts": TeacherTexts,
     "forward_kl": ForwardKL,
     "reverse_kl": ReverseKL,
@@ -138,7 +186,16 @@ BASELINES: dict[str, type[Objective]] = {
     "contrastive": Contrastive,
     "ranknet": RankNet,
     "score_mse": ScoreMSE,
+    "listwise_ce": ListwiseCE,
     "listwise_kl": ListwiseKL,
     "mlm": MaskedTokens,
     "triplet": Triplets,
+    "denoise": Denoise,
+    "ctc": Transcripts,
+    "node_labels": NodeLabels,
+    "glnn": NodeDistillation,
+    "link_bce": LinkLabels,
+    "link_match": LinkMatch,
+    "clip": ClipContrast,
+    "similarity_kl": SimilarityKL,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from stillroom.method import Objective, Step
+from stillroom.objectives.contrastive import softmax_contrast
 from stillroom.objectives.ranking import listwise_kl, pairwise_logistic, score_mse
 from stillroom.signals import Batch, Needs, Reduced, Signals, Unit
 
@@ -25,6 +26,22 @@ class RankNet(Objective):
         scores, real = student.scores, batch.columns["candidates"] & batch.mask.unsqueeze(1)
         pairs = real[:, :1] & real[:, 1:]
         return {"ranknet": pairwise_logistic(scores[:, :1].expand(pairs.shape), scores[:, 1:], pairs)}
+
+
+class ListwiseCE(Objective):
+    """The relevant candidate picked out of its list by labels: softmax cross-entropy over the list. No teacher."""
+
+    needs = Needs(student=("scores",))
+    units: ClassVar[dict[str, Unit]] = {"listwise_ce": "row"}
+    kind: ClassVar[str] = "bi-encoder"
+
+    def parts(self, student: Signals, teacher: Signals | None, batch: Batch, step: Step) -> dict[str, Reduced]:
+        """``listwise_ce``, over lists."""
+        assert student.scores is not None
+        real = batch.columns["candidates"] & batch.mask.unsqueeze(1)
+        relevant = real.clone()
+        relevant[:, 1:] = False
+        return {"listwise_ce": softmax_contrast(student.scores, relevant, batch.mask, allowed=real)}
 
 
 class ScoreMSE(Objective):

@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
     "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
     "ForImageClassification": ("AutoModelForImageClassification", "image-classification"),
+    "ForSemanticSegmentation": ("AutoModelForSemanticSegmentation", "image-segmentation"),
     "ForObjectDetection": ("AutoModelForObjectDetection", "object-detection"),
     "ForCTC": ("AutoModelForCTC", "automatic-speech-recognition"),
     "CLIPModel": ("AutoModel", "zero-shot-image-classification"),
@@ -118,7 +119,7 @@ def _snippet(model: Path, loader: str, task: str) -> str:
     reads, name = "AutoProcessor", "processor"
     if (model / "tokenizer_config.json").is_file() and not (model / "preprocessor_config.json").is_file():
         reads, name = "AutoTokenizer", "tokenizer"
-    elif task in ("image-classification", "object-detection"):
+    elif task in ("image-classification", "image-segmentation", "object-detection"):
         reads = "AutoImageProcessor"
     lines = [
         f"from transformers import {loader}, {reads}",

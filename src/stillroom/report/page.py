@@ -76,7 +76,13 @@ def sources(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-SHAPES: dict[str, Shape] = {"teacher": "square", "student": "circle", "start": "ring", "baseline": "triangle"}
+SHAPES: dict[str, Shape] = {
+    "teacher": "square",
+    "trained-teacher": "square",
+    "student": "circle",
+    "start": "ring",
+    "baseline": "triangle",
+}
 
 
 def prices(evaluation: Evaluation, systems: list[System]) -> list[Figure]:

@@ -38,7 +38,7 @@ class System(BaseModel):
     """One measured model. ``without_teacher`` marks the student that was trained on the data alone."""
 
     name: Name
-    role: Literal["teacher", "student", "start", "baseline"]
+    role: Literal["teacher", "trained-teacher", "student", "start", "baseline"]
     parameters: int | None = None
     disk_bytes: int | None = None
     metrics: dict[Name, float | None] = {}

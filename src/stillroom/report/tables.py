@@ -10,7 +10,13 @@ from stillroom.report.text import shorten
 from stillroom.report.units import ABSENT, duration, magnitude, number, size
 from stillroom.report.verdict import of_teacher, ratio, short
 
-ROLES = {"teacher": "teacher", "student": "student", "start": "student, untrained", "baseline": "baseline"}
+ROLES = {
+    "teacher": "teacher",
+    "trained-teacher": "teacher, trained further",
+    "student": "student",
+    "start": "student, untrained",
+    "baseline": "baseline",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Column:
 
 def ordered(evaluation: Evaluation) -> list[System]:
     """Teacher, student, untrained student, student trained without the teacher, other baselines."""
-    order = ("teacher", "student", "start", "baseline")
+    order = ("teacher", "trained-teacher", "student", "start", "baseline")
     return sorted(evaluation.systems, key=lambda system: (order.index(system.role), not system.without_teacher))
 
 
@@ -36,7 +42,7 @@ def colours(systems: Iterable[System]) -> dict[str, int | None]:
     baselines = 0
     for system in systems:
         baselines += system.role == "baseline"
-        found[system.name] = {"teacher": None, "student": 0, "start": 0, "baseline": baselines}[system.role]
+        found[system.name] = {"student": 0, "start": 0, "baseline": baselines}.get(system.role)
     return found
 
 
@@ -79,7 +85,7 @@ def best(metric: Metric, values: Sequence[float | None]) -> int | None:
 
 
 def _metric(metric: Metric, values: list[float | None], systems: list[System]) -> Column:
-    below = [None if system.role == "teacher" else value for value, system in zip(values, systems, strict=True)]
+    below = [None if system.role.endswith("teacher") else value for value, system in zip(values, systems, strict=True)]
     return Column(arrow(metric), metric.unit, _cells(_plain, values), best(metric, below))
 
 

@@ -38,6 +38,8 @@ def _rows(header: Header, name: str, signal: Signal, batch: Batch, signals: Sign
         return _cut(values, mask) if signal.varies else values
     if values is None:
         raise ValueError(f"the store keeps {name!r}, which the teacher did not give")
+    if name in ("scale", "bias"):
+        return values.expand(len(batch))
     if not signal.varies or name in ("scores", "text"):
         return values
     if name not in ("topk", "logits"):
@@ -49,7 +51,9 @@ def _emitted(name: str, signals: Signals) -> Any:
     kind, _, argument = name.partition(":")
     if kind == "hidden":
         return signals.hidden.get(int(argument))
-    return signals.taps.get(argument) if kind == "tap" else getattr(signals, kind)
+    if kind in ("tap", "tower"):
+        return getattr(signals, kind + "s").get(argument)
+    return getattr(signals, kind)
 
 
 def _cut(values: Any, mask: Tensor) -> list[Any]:
@@ -85,8 +89,10 @@ def signals_of(header: Header, stored: Mapping[str, Any], batch: Batch, needs: t
             values = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
         if kind == "hidden":
             signals.hidden[int(argument)] = values
-        elif kind == "tap":
-            signals.taps[argument] = values
+        elif kind in ("tap", "tower"):
+            getattr(signals, kind + "s")[argument] = values
+        elif kind in ("scale", "bias"):
+            setattr(signals, kind, values[0])
         else:
             setattr(signals, kind, values)
     return signals.map(lambda tensor: tensor.to(batch.mask.device))

@@ -17,7 +17,7 @@ from stillroom.errors import UserError
 from stillroom.store.files import write_durably
 
 FILE = "header.json"
-_NAME = re.compile(r"embedding|scores|text|logits|topk|hidden:\d+|tap:[^/]+")
+_NAME = re.compile(r"embedding|tower:[^/]+|scale|bias|scores|text|logits|topk|hidden:\d+|tap:[^/]+")
 
 _WAY_OUT = {
     "signals": "ask for what the store holds, or label again into another folder",
@@ -75,8 +75,8 @@ class Signal(_Strict):
 class Header(_Strict):
     """What the signals of one store are, and where they come from.
 
-    signals: signal -> how it is kept: ``embedding``, ``scores``, ``text``, ``logits``, ``topk``, ``hidden:N`` (layer N,
-        not negative), ``tap:NAME``.
+    signals: signal -> how it is kept: ``embedding``, ``tower:NAME``, ``scale`` and ``bias`` (again for every row),
+        ``scores``, ``text``, ``logits``, ``topk``, ``hidden:N`` (layer N, not negative), ``tap:NAME``.
     teacher: name of the model. revision: its commit, or a fingerprint of its weights.
     tokenizer, template: hashes of the teacher's tokenizer and chat template. data: fingerprint of the data set.
     depth: number of the teacher's last hidden state, so that ``hidden:-1`` can be found.

@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from stillroom.errors import UserError, nearest, need
 from stillroom.recipe import Cut, Model, Scratch
-from stillroom.views.base import TransformersView
+from stillroom.views.base import LibraryView, TransformersView
 from stillroom.views.image import ImageClassifier
 from stillroom.views.load import Opened, open_model, view_class
 from stillroom.views.locate import locate
@@ -30,6 +30,7 @@ CHAT_TEMPLATE = (
 )
 CHAT_TOKENS = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 ENCODER_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+CAPTION_TOKENS = ["<|pad|>", "<|endoftext|>", "<|startoftext|>"]  # CLIP does not look for an end of number 2
 
 
 def open_student(student: Model, task: str, teacher: Opened | None, texts: Texts, seed: int) -> Opened:
@@ -65,11 +66,15 @@ def new_model(scratch: Scratch, kind: str, texts: Texts, folder: Path) -> None:
         UserError: an unknown architecture, or a setting it does not know.
     """
     view = view_class(kind)
+    if issubclass(view, LibraryView):
+        return view.new(scratch.architecture, scratch.config, folder)
     tokenizer = None if issubclass(view, ImageClassifier) else _new_tokenizer(scratch, kind, texts)
     from_config(new_config(scratch, tokenizer), kind).save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    if issubclass(view, SentenceEncoder):
+    if kind == "late-interaction":
+        _as_late_interaction(folder)
+    elif issubclass(view, SentenceEncoder):
         _as_pipeline(folder, normalise=view is SentenceEncoder)
 
 
@@ -111,6 +116,10 @@ def new_config(scratch: Scratch, tokenizer: Any) -> Any:
         fixed = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if tokenizer is not None and tokenizer.eos_token_id is not None:
         fixed["eos_token_id"] = tokenizer.eos_token_id
+    if hasattr(plain, "text_config") and not hasattr(plain, "vocab_size"):  # one of several towers
+        fixed = {"text_config": fixed | {"bos_token_id": tokenizer.bos_token_id} if tokenizer is not None else {}}
+        fixed["text_config"] |= scratch.config.get("text_config", {})
+        scratch = scratch.model_copy(update={"config": scratch.config | fixed})
     try:
         return transformers.AutoConfig.for_model(scratch.architecture, **(fixed | scratch.config))
     except (ValueError, TypeError, StrictDataclassError) as error:
@@ -136,10 +145,19 @@ def _as_pipeline(folder: Path, *, normalise: bool) -> None:
     library.SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
 
 
+def _as_late_interaction(folder: Path) -> None:
+    """Make the transformer in this folder a multi-vector pipeline of sentence-transformers, as ColBERT's are."""
+    from stillroom.views.late import as_pipeline
+
+    need("sentence_transformers", "embeddings")
+    as_pipeline(folder).save_pretrained(str(folder), create_model_card=False)
+
+
 def train_tokenizer(texts: Iterable[str], size: int, kind: str = "language") -> Any:
     """A byte-level BPE tokenizer trained on texts.
 
-    Language models get a plain chat template and an end-of-sequence token; encoders get [CLS] and [SEP] around a text.
+    Language models get a plain chat template and an end-of-sequence token; encoders get [CLS] and [SEP] around a text,
+    the text towers of image-text models its start and end, as CLIP has them.
 
     Args:
         texts: read once.
@@ -149,7 +167,7 @@ def train_tokenizer(texts: Iterable[str], size: int, kind: str = "language") -> 
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    special = CHAT_TOKENS if kind == "language" else ENCODER_TOKENS
+    special = {"language": CHAT_TOKENS, "image-text": CAPTION_TOKENS}.get(kind, ENCODER_TOKENS)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -170,6 +188,19 @@ def train_tokenizer(texts: Iterable[str], size: int, kind: str = "language") -> 
         )
         wrapped.chat_template = CHAT_TEMPLATE
         return wrapped
+    if kind == "image-text":
+        pad, end, start = CAPTION_TOKENS
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{start} $A {end}",
+            special_tokens=[(start, CAPTION_TOKENS.index(start)), (end, CAPTION_TOKENS.index(end))],
+        )
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            bos_token=start,
+            eos_token=end,
+            pad_token=pad,
+            model_input_names=["input_ids", "attention_mask"],
+        )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -182,8 +213,15 @@ def train_tokenizer(texts: Iterable[str], size: int, kind: str = "language") -> 
 
 
 def cut_model(cut: Cut, kind: str, teacher: Opened | None, texts: Texts, options: dict[str, Any]) -> Opened:
-    """A smaller copy of a model: fewer layers, factorised embeddings, a smaller vocabulary."""
+    """A smaller copy of a model: fewer layers, factorised embeddings, a smaller vocabulary.
+
+    Raises:
+        UserError: it is a model of two towers, or there is nothing to cut it out of.
+    """
     from stillroom.students import build
+
+    if kind == "image-text":
+        raise UserError("student.cut is for models of one tower; name a student of two, or make one with student.new")
 
     if cut.of == "teacher":
         if teacher is None:
@@ -234,11 +272,16 @@ def _cut_pipeline(cut: Cut, source: Opened, texts: Texts, options: dict[str, Any
     return Opened(pipeline.requires_grad_(True), opened.view, f"cut of {source.source}")
 
 
+TEXT_COLUMNS = ("text", "prompt", "completion", "chosen", "rejected", "anchor", "positive")
+
+
 def texts_of(rows: Any) -> Iterator[str]:
     """Every text in every row, whatever its format."""
-    for batch in rows.iter(1000):
-        for column in ("text", "prompt", "completion", "anchor", "positive"):
+    known = [name for name in (*TEXT_COLUMNS, "messages", "negative") if name in rows.column_names]
+    for batch in rows.select_columns(known).iter(1000):
+        for column in TEXT_COLUMNS:
             yield from (text for text in batch.get(column, []) if text)
+        yield from (" ".join(words) for words in batch.get("tokens", []))
         for conversation in batch.get("messages", []):
             yield from (turn["content"] for turn in conversation)
         for negatives in batch.get("negative", []):

@@ -89,6 +89,11 @@ class Answer:
     tokens_out: int | None
     top_logprobs: list[TokenChoice] | None
 
+    @property
+    def log_prob(self) -> float | None:
+        """The summed log-probability of its tokens, where the server gives it."""
+        return None if self.top_logprobs is None else sum(choice.log_prob for choice in self.top_logprobs)
+
     @classmethod
     def of(cls, row_id: str, body: Mapping[str, Any]) -> Answer:
         """Read a response.

@@ -64,37 +64,21 @@ class GroupTeacher:
 
     def _routed(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
         assert self.route is not None
+        if whole := [need for need in needs if need in ("scale", "bias")]:
+            raise UserError(f"the {whole[0]} is one number for a whole batch, so its rows can't go to several teachers")
         if self.route not in batch.columns:
             raise UserError(f"rows have no column {self.route!r} to choose a teacher by")
         names = [str(name) for name in batch.columns[self.route]]
         for name in names:
             if name not in self.teachers:
                 raise UserError(f"a row asks for the teacher {name!r}{nearest(name, self.teachers)}")
-        whole: Signals | None = None
+        found: Signals | None = None
         for name in dict.fromkeys(names):
             rows = torch.tensor([place for place, other in enumerate(names) if other == name], device=batch.mask.device)
-            part = self.teachers[name](take(batch, rows), needs)
-            whole = _scatter(whole, part, rows, len(names))
-        assert whole is not None
-        return whole
-
-
-def take(batch: Batch, rows: Tensor) -> Batch:
-    """The part of a batch that holds only ``rows`` (int64 places): what a teacher reads, without the other columns."""
-
-    def pick(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: part[rows] for name, part in value.items()}
-        return None if value is None else value[rows]
-
-    return Batch(
-        ids=[batch.ids[place] for place in rows.tolist()],
-        student=pick(batch.student),
-        teacher=pick(batch.teacher),
-        teacher_mask=pick(batch.teacher_mask),
-        mask=pick(batch.mask),
-        labels=pick(batch.labels),
-    )
+            part = self.teachers[name](batch.take(rows), needs)
+            found = _scatter(found, part, rows, len(names))
+        assert found is not None
+        return found
 
 
 def _scatter(whole: Signals | None, part: Signals, rows: Tensor, count: int) -> Signals:
@@ -109,7 +93,7 @@ def _scatter(whole: Signals | None, part: Signals, rows: Tensor, count: int) -> 
             return TopK(*(put(before, after) for before, after in zip(old or (None,) * 3, new, strict=True)))
         if isinstance(new, dict):
             return {name: put((old or {}).get(name), value) for name, value in new.items()}
-        if isinstance(new, list):
+        if isinstance(new, list) and new and isinstance(new[0], str):
             out = [""] * count if old is None else old
             for place, text in zip(rows.tolist(), new, strict=True):
                 out[place] = text

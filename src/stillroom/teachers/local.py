@@ -1,4 +1,4 @@
-"""A teacher that runs here: in eval mode, without gradient, on its own view of the rows."""
+"""Teachers that run here, on their own view of the rows: one that is never changed, and one that learns."""
 
 from __future__ import annotations
 
@@ -28,14 +28,35 @@ class LocalTeacher:
     def __call__(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
         """The teacher's signals, moved to the student's positions where the two views differ."""
         self.model.eval()
-        arguments = batch.student if batch.teacher is None else batch.teacher
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         with torch.autocast(batch.mask.device.type, half, enabled=half is not None):
-            signals = self.view.emit(self.model, arguments, needs)
-        if signals.logits is not None and batch.teacher_mask is not None and batch.mask.dim() == 2:
-            places = batch.mask if batch.shared is None else batch.shared
-            signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, places))
-        return signals
+            return emitted(self.model, self.view, batch, needs)
+
+
+class LearningTeacher(nn.Module):
+    """A teacher that is trained beside the student: its signals carry gradient.
+
+    Args:
+        model: the teacher, which will be changed.
+        view: how it reads rows.
+    """
+
+    def __init__(self, model: nn.Module, view: View) -> None:
+        super().__init__()
+        self.model, self.view = model.requires_grad_(True), view
+
+    def forward(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
+        """The teacher's signals, in the student's positions; in training or eval mode, as this module is."""
+        return emitted(self.model, self.view, batch, needs)
+
+
+def emitted(model: nn.Module, view: View, batch: Batch, needs: tuple[str, ...]) -> Signals:
+    """A teacher's signals on a batch, moved to the student's positions where the two views differ."""
+    signals = view.emit(model, batch.student if batch.teacher is None else batch.teacher, needs)
+    if signals.logits is not None and batch.teacher_mask is not None and batch.mask.dim() == 2:
+        places = batch.mask if batch.shared is None else batch.shared
+        signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, places))
+    return signals
 
 
 def realign(values: Tensor, source: Tensor, target: Tensor) -> Tensor:

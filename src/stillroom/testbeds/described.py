@@ -7,8 +7,10 @@ whatever else is installed. A function is shown by its qualified name and its ar
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ def described(split: str, count: int) -> tuple[Described, ...]:
     raise ValueError(f"the installed packages have {len(found)} described functions for {split}, not {count}")
 
 
-def rows_file(name: str, rows: tuple[Described, ...]) -> str:
+def rows_file(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The path of a file that holds these rows, one JSON object a line, written the first time it is asked for."""
     lines = [json.dumps(row) + "\n" for row in rows]
 

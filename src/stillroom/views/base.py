@@ -25,6 +25,7 @@ from stillroom.signals import Batch, Signals, record
 log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
+LONG = 200  # numbers in a list that is rather hashed than written out
 
 
 @dataclass(kw_only=True)
@@ -55,6 +56,17 @@ class View(ABC):
     formats: ClassVar[tuple[str, ...]] = ()
     tokenizer: Any = None
     primary: ClassVar[tuple[str, bool]] = ("loss", False)
+
+    def check(self, rows: Any, name: str) -> None:  # noqa: B027 - most views have nothing to check
+        """See that the rows fit what the view knows beside them (a graph's size, a sampling rate), before any is read.
+
+        Args:
+            rows: of a format that the view reads, a `datasets.Dataset`.
+            name: of the rows, for messages.
+
+        Raises:
+            UserError: one does not fit; the message names the row.
+        """
 
     @abstractmethod
     def encode(self, row: Row) -> dict[str, Any]:
@@ -125,6 +137,37 @@ class TransformersView(View):
         from stillroom.export.transformers import save_clean
 
         save_clean(model, folder, self.tokenizer)
+
+
+class LibraryView(View):
+    """A view of models that another library than transformers makes, kept with a ``config.json`` of its own."""
+
+    @classmethod
+    @abstractmethod
+    def config(cls, architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of a new model, as it is kept.
+
+        Raises:
+            UserError: an unknown architecture, or arguments that it does not take.
+        """
+
+    @classmethod
+    @abstractmethod
+    def built(cls, config: dict[str, Any]) -> nn.Module:
+        """An untrained model of this configuration.
+
+        Raises:
+            UserError: there can be none.
+        """
+
+    @classmethod
+    @abstractmethod
+    def new(cls, architecture: str, arguments: dict[str, Any], folder: Path) -> None:
+        """Write an untrained model into a folder.
+
+        Raises:
+            UserError: as `config` and `built`.
+        """
 
 
 def make_batch(view: View, teacher_view: View | None, rows: Sequence[Mapping[str, Any]]) -> Batch:
@@ -212,8 +255,12 @@ def row_key(row: Row) -> str:
 
 def _shown(value: Any) -> str:
     """A value's whole content as text; what `repr` shortens (arrays) or names by an address (pictures) is hashed."""
+    if isinstance(value, np.generic):  # a number or a text of a row that was read as arrays
+        value = value.item()
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name!r}: {_shown(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list) and len(value) >= LONG and isinstance(value[0], float):
+        return _shown(np.asarray(value, dtype=np.float32))  # a sound; the same, whether it came as a list or an array
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_shown, value)) + "]"
     if hasattr(value, "__array_interface__") or isinstance(value, torch.Tensor):  # NumPy, Pillow, torch

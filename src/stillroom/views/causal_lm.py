@@ -1,7 +1,10 @@
-"""Causal language models: text, prompts with completions, and chats.
+"""Causal language models: text, prompts with completions, chats, and preferences between two answers.
 
 Which tokens are trained follows from roles and lengths alone: all of a plain text, a prompt's completion, an
 assistant's turns. Token ids are never looked at for it, since a pad token may equal the end-of-sequence token.
+
+A preference is one row of the data and two of the batch, one after the other: the prompt with the chosen answer, and
+with the rejected one. ``columns["pairs"]`` [P, 2] says where they are, chosen first.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class CausalLM(TransformersView):
     """
 
     auto: ClassVar = "AutoModelForCausalLM"
-    formats: ClassVar = ("text", "completion", "chat")
+    formats: ClassVar = ("text", "completion", "chat", "preference")
     primary: ClassVar = ("perplexity", False)
 
     def __init__(
@@ -75,18 +78,47 @@ class CausalLM(TransformersView):
         return digest("language", tokenizer_hash(self.tokenizer), self.max_length, self.overflow, self.end, *told)
 
     def encode(self, row: Row) -> dict[str, Any]:
-        """A row as ``input_ids`` and, for each token, whether it is ``trained``."""
+        """A row as ``input_ids`` and, for each token, whether it is ``trained``.
+
+        Of a preference these are both answers', one after the other; ``sizes`` says how many tokens each has.
+        """
+        if row.get("chosen") is not None:
+            return self._encode_pair(row)
         ids, trained, ends = self._tokens(row)
-        encoded = {"id": row_key(row), "dropped": "", "shortened": len(ids) > self.max_length}
+        encoded: dict[str, Any] = {"id": row_key(row), "dropped": "", "shortened": len(ids) > self.max_length}
         kept = self._kept(ids, trained) if encoded["shortened"] else slice(None)
-        if self.unit is not None:
-            encoded["read"] = _read(trained, ends if self.unit == "bytes" else None)[kept]
-        ids, trained = ids[kept], trained[kept]
+        encoded |= self._within(kept, ids, trained, ends)
         if encoded["shortened"] and self.overflow == "drop":
             encoded["dropped"] = f"longer than {self.max_length} tokens"
-        elif not any(trained[1:]):
+        elif not any(encoded["trained"][1:]):
             encoded["dropped"] = "no token to train on"
-        return encoded | {"input_ids": ids, "trained": trained, "length": len(ids)}
+        return encoded | {"length": len(encoded["input_ids"])}
+
+    def _encode_pair(self, row: Row) -> dict[str, Any]:
+        """Both answers after the same prompt: what it loses on its left, it loses for both."""
+        key = row_key(row)
+        told = [self._tokens({"prompt": row["prompt"], "completion": row[name]}) for name in ("chosen", "rejected")]
+        shortened = max(len(ids) for ids, _, _ in told) > self.max_length
+        cut = max(self._kept(ids, trained).start for ids, trained, _ in told)
+        sides = [self._within(slice(cut, cut + self.max_length), *side) for side in told]
+        dropped = ""
+        if shortened and self.overflow == "drop":
+            dropped = f"longer than {self.max_length} tokens"
+        elif not all(any(side["trained"][1:]) for side in sides):
+            dropped = "no token to train on"
+        elif sides[0]["input_ids"] == sides[1]["input_ids"]:
+            dropped = "chosen and rejected are the same tokens"
+        joined = {name: [value for side in sides for value in side[name]] for name in sides[0]}
+        sizes = [len(side["input_ids"]) for side in sides]
+        about = {"id": key, "ids": [f"{key}/chosen", f"{key}/rejected"], "dropped": dropped, "shortened": shortened}
+        return about | joined | {"sizes": sizes, "length": sum(sizes)}
+
+    def _within(self, kept: slice, ids: list[int], trained: list[bool], ends: list[int]) -> dict[str, Any]:
+        """The tokens that are kept, and what is said about each."""
+        found: dict[str, Any] = {"input_ids": ids[kept], "trained": trained[kept]}
+        if self.unit is not None:
+            found["read"] = _read(trained, ends if self.unit == "bytes" else None)[kept]
+        return found
 
     def prompt(self, row: Row) -> list[int]:
         """The tokens that an answer is to follow: the prompt, or the conversation before the assistant's last turn.
@@ -168,25 +200,28 @@ class CausalLM(TransformersView):
     def _kept(self, ids: list[int], trained: list[bool]) -> slice:
         """Which tokens of a row that is too long are kept."""
         first = trained.index(True) if True in trained else len(trained)
-        cut = min(len(ids) - self.max_length, max(first - 1, 0))
+        cut = min(max(len(ids) - self.max_length, 0), max(first - 1, 0))
         return slice(cut, cut + self.max_length)
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> Inputs:
         """[B, T] tensors; labels and mask are moved so that place t speaks of the token that logits[t] predict."""
+        answers = [answer for row in rows for answer in _answers(row)]
         pad_id = self.tokenizer.pad_token_id
-        ids, real = pad([row["input_ids"] for row in rows], pad_id if pad_id is not None else 0)
-        trained, _ = pad([row["trained"] for row in rows])
+        ids, real = pad([row["input_ids"] for row in answers], pad_id if pad_id is not None else 0)
+        trained, _ = pad([row["trained"] for row in answers])
         labels = torch.roll(ids, -1, dims=1)
         mask = torch.roll(trained.bool(), -1, dims=1)
         mask[:, -1] = False
-        told = [row["read"] for row in rows if row.get("read") is not None]
+        told = [row["read"] for row in answers if row.get("read") is not None]
         read = torch.roll(pad(told)[0], -1, dims=1) if told else None
+        compared = bool(rows) and bool(rows[0].get("sizes"))
         return Inputs(
-            ids=[row["id"] for row in rows],
+            ids=[row["id"] for row in answers],
             arguments={"input_ids": ids, "attention_mask": real.long()},
             mask=mask,
             labels=labels,
             read=read,
+            columns={"pairs": torch.arange(len(answers)).reshape(-1, 2)} if compared else {},
         )
 
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
@@ -196,6 +231,19 @@ class CausalLM(TransformersView):
             signals.logits = output.logits[..., : self.vocabulary]
         signals.mask = arguments["attention_mask"].bool()
         return signals
+
+
+def _answers(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """An encoded row as its answers: two of a preference, itself of any other."""
+    if not row.get("sizes"):
+        return [row]
+    first = row["sizes"][0]
+    parts = (slice(0, first), slice(first, None))
+    lists = [name for name in ("input_ids", "trained", "read") if row.get(name) is not None]
+    return [
+        {"id": name} | {column: row[column][part] for column in lists}
+        for name, part in zip(row["ids"], parts, strict=True)
+    ]
 
 
 def _read(trained: Sequence[bool], ends: Sequence[int] | None) -> list[int]:

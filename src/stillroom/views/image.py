@@ -77,7 +77,7 @@ class ImageClassifier(TransformersView):
         Raises:
             UserError: it can't be decoded, has numbers outside the range, or another shape.
         """
-        found = _decode(image)
+        found = decode(image)
         if found.dim() != 3 or found.shape[0] not in (1, 3):
             raise UserError(f"an image has the shape {list(found.shape)}, not [1 or 3, height, width]")
         if found.shape[0] != self.channels:
@@ -144,14 +144,18 @@ def read_by(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _decode(image: Any) -> Tensor:
-    """[channels, height, width] in [0, 1]."""
+def decode(image: Any) -> Tensor:
+    """An image as `ImageClassifier.pixels` takes it, in its own size: [channels, height, width] in [0, 1].
+
+    Raises:
+        UserError: it can't be decoded, or has numbers outside the range.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(image, str | bytes):
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-                return _decode(opened)
+                return decode(opened)
         except (OSError, UnidentifiedImageError) as error:
             raise UserError(f"an image can't be decoded: {error}") from None
     if isinstance(image, Image.Image):

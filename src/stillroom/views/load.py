@@ -21,10 +21,18 @@ KINDS = {
     "encoder": "stillroom.views.encoder:TextEncoder",
     "masked-lm": "stillroom.views.encoder:MaskedLM",
     "text-classifier": "stillroom.views.encoder:TextClassifier",
+    "token-classifier": "stillroom.views.tagging:TokenClassifier",
     "bi-encoder": "stillroom.views.ranking:BiEncoder",
     "cross-encoder": "stillroom.views.ranking:CrossEncoder",
+    "late-interaction": "stillroom.views.late:LateInteraction",
     "image": "stillroom.views.image:ImageClassifier",
     "image-encoder": "stillroom.views.image:ImageEncoder",
+    "denoiser": "stillroom.views.diffusion:Denoiser",
+    "ctc": "stillroom.views.speech:CTC",
+    "node": "stillroom.views.graph:NodeView",
+    "link": "stillroom.views.graph:LinkView",
+    "image-text": "stillroom.views.image_text:ImageText",
+    "segmentation": "stillroom.views.segmentation:ImageSegmenter",
 }
 
 # How the names of transformers' classes end -> the kind of model.
@@ -32,7 +40,12 @@ ARCHITECTURES = {
     "ForCausalLM": "language",
     "LMHeadModel": "language",
     "ForMaskedLM": "masked-lm",
+    "ForCTC": "ctc",
     "ForSequenceClassification": "text-classifier",
+    "CLIPModel": "image-text",
+    "SiglipModel": "image-text",
+    "ForTokenClassification": "token-classifier",
+    "ForSemanticSegmentation": "segmentation",
     "Model": "encoder",
 }
 
@@ -96,7 +109,9 @@ def kind_of(name: str) -> str:
     """
     folder = locate(name, weights=False)
     if (folder / "modules.json").is_file():
-        return "embeddings"
+        said = folder / "config_sentence_transformers.json"
+        many = said.is_file() and json.loads(said.read_text()).get("model_type") == "MultiVectorEncoder"
+        return "late-interaction" if many else "embeddings"
     architectures = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
     for ending, kind in ARCHITECTURES.items():
         if architectures[0].endswith(ending):

@@ -28,6 +28,11 @@ def candidate_mask(sizes: Sequence[int]) -> Tensor:
     return torch.arange(max(sizes)) < torch.tensor(sizes).unsqueeze(1)
 
 
+def placed(scores: Tensor, candidates: Tensor) -> Tensor:
+    """Scores [..., n] of all candidates, one after another, at their places [..., B, N]; 0 where there is none."""
+    return scores.new_zeros(*scores.shape[:-1], *candidates.shape).masked_scatter(candidates, scores)
+
+
 class BiEncoder(SentenceEncoder):
     """Rows for a `SentenceTransformer` that embeds queries and candidates apart; a score is their inner product.
 
@@ -85,7 +90,7 @@ class BiEncoder(SentenceEncoder):
         )
 
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
-        """Scores [B, N]."""
+        """Scores [B, N]; crossed [B, B, N]."""
         asked = {"input_ids": arguments["query_input_ids"], "attention_mask": arguments["query_attention_mask"]}
         given = {"input_ids": arguments["input_ids"], "attention_mask": arguments["attention_mask"]}
         queries = model(asked)["sentence_embedding"]
@@ -93,7 +98,8 @@ class BiEncoder(SentenceEncoder):
         candidates = arguments["candidates"]
         owner = candidates.nonzero()[:, 0]
         scores = (queries[owner] * documents).sum(-1)
-        return Signals(scores=scores.new_zeros(candidates.shape).masked_scatter(candidates, scores))
+        crossed = placed(queries @ documents.T, candidates) if "crossed" in needs else None
+        return Signals(scores=placed(scores, candidates), crossed=crossed)
 
 
 class CrossEncoder(TransformersView):
