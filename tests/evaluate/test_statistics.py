@@ -8,8 +8,18 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
-from stillroom.evaluate.statistics import bootstrap_interval, paired_bootstrap, paired_t, summary, verdict
+from stillroom.evaluate.statistics import (
+    auroc,
+    bootstrap_interval,
+    bootstrap_measure,
+    paired_bootstrap,
+    paired_t,
+    permutation_test,
+    summary,
+    verdict,
+)
 
 
 def test_summary_of_three_seeds_by_hand():
@@ -107,3 +117,35 @@ def test_bad_input():
         paired_t([1.0], [2.0])
     with pytest.raises(ValueError, match="non-empty"):
         summary([])
+
+
+def test_auroc_is_that_of_scikit_learn_and_nan_for_one_class():
+    draw = np.random.default_rng(0)
+    labels, scores = draw.integers(2, size=200), draw.integers(5, size=200).astype(float)  # with ties
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert auroc([0, 1, 1], [0.1, 0.2, 0.3]) == 1 and auroc([1, 0], [0.5, 0.5]) == 0.5
+    assert math.isnan(auroc([1, 1], [0.1, 0.2]))
+
+
+def test_a_permutation_test_by_all_permutations():
+    """Of the 20 ways to choose three of six values, one has the observed difference; of 8 changes of sign, one too."""
+    observed, p = permutation_test([4, 5, 6], [1, 2, 3], permutations=20_000)
+    assert observed == 3 and p == pytest.approx(1 / 20, abs=0.006)
+    _, paired = permutation_test([4, 5, 6], [1, 2, 3], paired=True, permutations=20_000)
+    assert paired == pytest.approx(1 / 8, abs=0.01)
+    assert permutation_test([1, 0, 1, 0], [0, 1, 0, 1])[1] > 0.5
+    assert permutation_test([1.0] * 50, [0.0] * 50, permutations=99)[1] == 1 / 100
+
+
+def test_the_interval_of_any_measure():
+    draw = np.random.default_rng(0)
+    values = draw.normal(3, 1, size=400)
+    low, high = bootstrap_measure(np.mean, values, confidence=0.9)
+    reach = 1.645 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=0.02)
+    labels = np.array([1] + [0] * 30)  # some resamples have no positive example
+    low, high = bootstrap_measure(auroc, labels, np.arange(31.0))
+    assert 0 <= low <= high <= 1
+    assert all(math.isnan(end) for end in bootstrap_measure(auroc, np.ones(5), np.arange(5.0)))
+    with pytest.raises(ValueError, match="columns of one length"):
+        bootstrap_measure(auroc, [1, 0], [0.5])

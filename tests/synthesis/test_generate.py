@@ -52,6 +52,7 @@ def test_replies_stand_beside_their_rows_in_order():
         "tokens_in": 4,
         "tokens_out": 6,
         "sample": 0,
+        "log_prob": None,
     }
     account = done.account
     assert (account.rows, account.kept, account.asked, account.answered) == (9, 9, 9, 9) and account.adds_up

@@ -1,6 +1,6 @@
-"""Hiding tokens from a masked language model, which learns to say what they were.
+"""Hiding parts of what a model reads: tokens of a text, patches of a picture.
 
-Shapes: ``B`` rows, ``T`` tokens.
+Shapes: ``B`` rows, ``T`` tokens, ``P`` patches.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ def hide(batch: Batch, tokenizer: Any, rate: float) -> Batch:
     hidden = batch.mask & (torch.rand(ids.shape, device=ids.device) < rate)
     shown = _shown(ids, tokenizer.mask_token_id, len(tokenizer))
     return replace(batch, student=batch.student | {"input_ids": shown.where(hidden, ids)}, mask=hidden)
+
+
+def hide_patches(batch: Batch, patches: int, ratio: float) -> Batch:
+    """The batch with some patches of every picture hidden from the student; the teacher sees whole pictures.
+
+    Hidden patches are left out of the sequence, as in MAE (He et al., 2022): the student reads fewer places.
+
+    Args:
+        batch: of pictures that the student's view cuts into patches.
+        patches: P, of a picture.
+        ratio: the share that is hidden, in [0, 1); at least one patch stays.
+    """
+    kept = max(int(patches * (1 - ratio)), 1)
+    order = torch.rand(len(batch), patches, device=batch.mask.device).argsort(-1)
+    whole = batch.student if batch.teacher is None else batch.teacher
+    return replace(batch, teacher=whole, student=batch.student | {"patches": order[:, :kept]})
 
 
 def _shown(ids: Tensor, mask_id: int, vocabulary: int) -> Tensor:

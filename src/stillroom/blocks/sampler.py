@@ -28,6 +28,7 @@ def answers(
     top_p: float = 1.0,
     beams: int = 1,
     vocabulary: int | None = None,
+    processors: Sequence[Any] = (),
 ) -> list[list[int]]:
     """Let a model answer prompts, all in one batch, in eval mode and without gradient.
 
@@ -45,6 +46,7 @@ def answers(
         beams: of a beam search, where temperature is 0.
         vocabulary: ids from this one on are never written. A model's table is often longer than its tokenizer's, and
             those ids mean nothing to whoever reads the answer. None allows the whole table.
+        processors: logits processors of transformers, which change the distribution that answers are drawn from.
 
     Returns:
         The new tokens of each answer, its stop token included where it came to one.
@@ -62,7 +64,7 @@ def answers(
         suppress_tokens=_beyond(model, vocabulary),
         **drawn,
     )
-    return [_until_stop(row, set(stop)) for row in _generated(model, prompts, config).tolist()]
+    return [_until_stop(row, set(stop)) for row in _generated(model, prompts, config, processors).tolist()]
 
 
 @torch.no_grad()
@@ -108,8 +110,10 @@ def hypotheses(
     return [rows[start : start + beams] for start in range(0, len(rows), beams)]
 
 
-def _generated(model: Any, prompts: Sequence[Sequence[int]], config: Any) -> Tensor:
+def _generated(model: Any, prompts: Sequence[Sequence[int]], config: Any, processors: Sequence[Any] = ()) -> Tensor:
     """What ``generate`` writes after each prompt, padded on the right."""
+    from transformers import LogitsProcessorList
+
     device = next(model.parameters()).device
     backwards, real = pad([list(reversed(prompt)) for prompt in prompts])
     with _undisturbed(model):
@@ -117,6 +121,7 @@ def _generated(model: Any, prompts: Sequence[Sequence[int]], config: Any) -> Ten
             input_ids=backwards.flip(1).to(device),
             attention_mask=real.flip(1).long().to(device),
             generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
         )
     return out[:, backwards.shape[1] :]
 

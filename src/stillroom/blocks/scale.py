@@ -24,11 +24,18 @@ class LearnedScale(nn.Module):
         if not 0 < initial <= maximum:
             raise ValueError(f"a scale starts above 0 and at most at its maximum, not at {initial} of {maximum}")
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial)))
-        self.log_maximum = math.log(maximum)
+        self.maximum = maximum
 
     def forward(self) -> Tensor:
         """The scale now."""
-        # The parameter itself is held back: clamping only what is given out would stop its gradient for good.
-        with torch.no_grad():
-            self.log_scale.clamp_(max=self.log_maximum)
+        hold_back(self.log_scale, maximum=self.maximum)
         return self.log_scale.exp()
+
+
+@torch.no_grad()
+def hold_back(log_scale: Tensor, *, minimum: float = 0.0, maximum: float = 100.0) -> None:
+    """Keep the logarithm of a scale between those of two scales, in place.
+
+    The parameter itself is held back: clamping only what is given out would stop its gradient for good.
+    """
+    log_scale.clamp_(math.log(minimum) if minimum else None, math.log(maximum))

@@ -11,6 +11,10 @@ Each module stands alone and works on tensors, arrays or texts; nothing here loa
 | `retrieval`   | rankings: nDCG, MRR, recall                                                             |
 | `similarity`  | vectors against people's judgements                                                     |
 | `cost`        | parameters, disk, latency, memory                                                       |
-| `statistics`  | intervals, paired comparisons, verdicts                                                 |
+| `statistics`  | intervals, paired comparisons, permutation tests, AUROC, verdicts                       |
+| `isotropy`    | how evenly vectors point in all directions                                              |
+| `topics`      | whether topics differ, and whether their words belong together                          |
+| `semantic_entropy` | how far a model's answers to one question differ in meaning                        |
+| `leakage`     | whether a benchmark was seen                                                            |
 | `running`     | sums over a corpus that comes batch by batch                                            |
 """

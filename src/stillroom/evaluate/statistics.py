@@ -11,8 +11,8 @@ difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -88,6 +88,99 @@ def paired_bootstrap(
     below, above = int((means <= 0).sum()), int((means >= 0).sum())
     p = min(1.0, 2 * (min(below, above) + 1) / (resamples + 1))
     return Comparison(float(differences.mean()), _percentiles(means), p)
+
+
+def bootstrap_measure(
+    measure: Callable[..., float],
+    *columns: Any,
+    confidence: float = CONFIDENCE,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of any measure of examples, such as an AUROC, whose columns are resampled together.
+
+    Resamples that the measure has no answer for (NaN) are left out; where all are, the interval is NaN.
+
+    Args:
+        measure: of as many arrays as there are columns.
+        columns: arrays of equal length, one entry an example.
+        confidence: share of the resamples that lie inside, in (0, 1).
+        resamples: how many.
+        seed: of the draw.
+
+    Raises:
+        ValueError: columns of different lengths, or empty ones.
+    """
+    arrays = [np.asarray(each) for each in columns]
+    if not arrays or len({len(each) for each in arrays}) > 1 or not len(arrays[0]):
+        raise ValueError(f"columns of one length are needed, not of {[len(each) for each in arrays]}")
+    generator = np.random.default_rng(seed)
+    count, found = len(arrays[0]), []
+    for _ in range(resamples):
+        chosen = generator.integers(count, size=count)
+        found.append(measure(*(each[chosen] for each in arrays)))
+    known = np.array(found)[np.isfinite(found)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def permutation_test(
+    ours: Sequence[float], others: Sequence[float], *, paired: bool = False, permutations: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """The difference of two means, and the p-value that ours is the larger by chance alone (Fisher, 1935).
+
+    Without a difference it would not matter which value belongs to whom. So values change places, all with all or,
+    where they are pairs, each with its partner; the p-value is the share of draws with at least this difference, the
+    observed one counted among them.
+
+    Args:
+        ours: values, such as 1 for a right answer and 0 for a wrong one.
+        others: values of the others.
+        paired: whether the n-th of both belong together.
+        permutations: draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no value, one that isn't finite, or pairs that don't go up.
+    """
+    left, right = _finite(ours), _finite(others)
+    if paired and len(left) != len(right):
+        raise ValueError(f"pairs need as many values of both, not {len(left)} and {len(right)}")
+    observed = float(left.mean() - right.mean())
+    generator, count = np.random.default_rng(seed), 0
+    pooled, differences = np.concatenate([left, right]), left - right if paired else left
+    for _ in range(permutations):
+        if paired:
+            drawn = (differences * generator.choice((-1.0, 1.0), size=len(differences))).mean()
+        else:
+            generator.shuffle(pooled)
+            drawn = pooled[: len(left)].mean() - pooled[len(left) :].mean()
+        count += bool(drawn >= observed - 1e-12)
+    return observed, (count + 1) / (permutations + 1)
+
+
+def auroc(labels: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """How often a positive example has a higher score than a negative one, ties counting half; NaN with one class.
+
+    Args:
+        labels: true or 1 for positive examples.
+        scores: higher for what is held to be positive.
+
+    Raises:
+        ValueError: lists of different lengths, or a score that isn't finite.
+    """
+    from scipy.stats import rankdata
+
+    positive, values = np.asarray(labels).astype(bool), _finite(scores)  # type: ignore[arg-type]
+    if positive.shape != values.shape:
+        raise ValueError(f"as many labels as scores are needed, not {positive.shape} and {values.shape}")
+    first = int(positive.sum())
+    second = len(positive) - first
+    if not first or not second:
+        return math.nan
+    return float((rankdata(values)[positive].sum() - first * (first + 1) / 2) / (first * second))
 
 
 def verdict(ours: Sequence[float], baseline: Sequence[float], higher_is_better: bool) -> Verdict:

@@ -4,9 +4,13 @@ A half-precision tensor is worked on in float32. What lies outside a mask reache
 empty mask gives an exact 0 that can be differentiated. Nothing is detached.
 """
 
+from stillroom.objectives.asymmetric import asymmetric as asymmetric
 from stillroom.objectives.attention_relations import attention_relation as attention_relation
 from stillroom.objectives.attention_relations import relation_scores as relation_scores
+from stillroom.objectives.contrastive import contrast_divergence as contrast_divergence
 from stillroom.objectives.contrastive import info_nce as info_nce
+from stillroom.objectives.contrastive import info_nce_gradients as info_nce_gradients
+from stillroom.objectives.contrastive import sigmoid_pair_losses as sigmoid_pair_losses
 from stillroom.objectives.contrastive import sigmoid_pairs as sigmoid_pairs
 from stillroom.objectives.contrastive import softmax_contrast as softmax_contrast
 from stillroom.objectives.contrastive import two_sided_info_nce as two_sided_info_nce
@@ -30,11 +34,16 @@ from stillroom.objectives.features import normalised_mse as normalised_mse
 from stillroom.objectives.features import normalised_mse_rows as normalised_mse_rows
 from stillroom.objectives.features import smooth_l1 as smooth_l1
 from stillroom.objectives.features import smooth_l1_rows as smooth_l1_rows
+from stillroom.objectives.logits import divergence_from as divergence_from
 from stillroom.objectives.logits import divergence_loss as divergence_loss
 from stillroom.objectives.logits import divergence_rows as divergence_rows
 from stillroom.objectives.logits import divergence_topk as divergence_topk
 from stillroom.objectives.logits import divergence_topk_rows as divergence_topk_rows
 from stillroom.objectives.logits import masked_log_probs as masked_log_probs
+from stillroom.objectives.maps import attention_map as attention_map
+from stillroom.objectives.maps import channel_kl as channel_kl
+from stillroom.objectives.maps import flow as flow
+from stillroom.objectives.maps import pyramid_mse as pyramid_mse
 from stillroom.objectives.metric import triplet as triplet
 from stillroom.objectives.preference import dpo as dpo
 from stillroom.objectives.preference import ipo as ipo

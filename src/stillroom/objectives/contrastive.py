@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stillroom.objectives.divergence import Divergence, forward_kl
 from stillroom.objectives.rows import in_float32, need_shape, products, select
 from stillroom.signals import Reduced
 
@@ -132,6 +133,11 @@ def two_sided_info_nce(
     shared: dict[str, Any] = {"scale": scale, "columns": mask, "margin": margin, "normalise": normalise}
     there = info_nce(first, second, mask, positives=pairs, allowed=allowed, **shared)
     back = info_nce(second, first, mask, positives=pairs.T, allowed=None if allowed is None else allowed.T, **shared)
+    return mean_of_both(there, back)
+
+
+def mean_of_both(there: Reduced, back: Reduced) -> Reduced:
+    """The mean of a loss in both directions, over the pairs that both count."""
     return Reduced(0.5 * (there.sum + back.sum), there.count)
 
 
@@ -163,9 +169,88 @@ def sigmoid_pairs(
         belong together.
     """
     mask, columns = mask.bool(), columns.bool()
-    kept, others = _vectors(select(anchors, mask), normalise), _vectors(select(targets, columns), normalise)
-    sign = 2.0 * positives[mask][:, columns] - 1.0
-    return Reduced(F.softplus(-sign * (scale * products(kept, others) + bias)).sum(), columns.sum())
+    losses = sigmoid_pair_losses(
+        select(anchors, mask),
+        select(targets, columns),
+        positives[mask][:, columns],
+        scale=scale,
+        bias=bias,
+        normalise=normalise,
+    )
+    return Reduced(losses.sum(), columns.sum())
+
+
+def sigmoid_pair_losses(
+    anchors: Tensor,
+    targets: Tensor,
+    positives: Tensor,
+    *,
+    scale: float | Tensor,
+    bias: float | Tensor,
+    normalise: bool = True,
+) -> Tensor:
+    """`sigmoid_pairs` pair by pair: [B, M] of anchors [B, D] and targets [M, D], all of which count."""
+    sign = 2.0 * positives - 1.0
+    similarities = products(_vectors(anchors, normalise), _vectors(targets, normalise))
+    return F.softplus(-sign * (scale * similarities + bias))
+
+
+def contrast_divergence(
+    anchors: Tensor,
+    targets: Tensor,
+    teacher_anchors: Tensor,
+    teacher_targets: Tensor,
+    mask: Tensor,
+    *,
+    scale: float | Tensor,
+    teacher_scale: float | Tensor,
+    divergence: Divergence = forward_kl,
+    normalise: bool = True,
+) -> Reduced:
+    """How far two models' distributions over the targets of a batch are apart, each the softmax of an anchor's row.
+
+    The two models may differ in width, as each compares its own vectors; one side may be shared by both (the teacher's
+    targets, say, so that the student's anchors are held against them).
+
+    Args:
+        anchors: [B, D] of the student.
+        targets: [B, D], what they are compared with.
+        teacher_anchors: [B, E].
+        teacher_targets: [B, E].
+        mask: [B], the rows that count; the others are no targets either.
+        scale: of the student's similarities, one over its temperature.
+        teacher_scale: of the teacher's.
+        divergence: of the student's from the teacher's log-probabilities, a row at a time.
+        normalise: compare by cosine; otherwise by inner product.
+
+    Returns:
+        The sum over anchors, and their number.
+    """
+    ours, theirs = (
+        (factor * products(*(_vectors(select(side, mask), normalise) for side in sides))).log_softmax(-1)
+        for factor, *sides in ((scale, anchors, targets), (teacher_scale, teacher_anchors, teacher_targets))
+    )
+    return Reduced(divergence(ours, theirs).sum(), mask.bool().sum())
+
+
+def info_nce_gradients(anchors: Tensor, targets: Tensor, *, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the mean one-sided InfoNCE with respect to anchors and targets, in closed form.
+
+    With P the softmax of the rows of scale A T^T: scale (P - I) T / B and scale (P - I)^T A / B. Differentiable
+    themselves, as they are written out and not taken by autograd.
+
+    Args:
+        anchors: [B, D], as they are (not normalised here).
+        targets: [B, D]; row i belongs to row i of ``anchors``.
+        scale: one over the temperature.
+
+    Returns:
+        Two tensors [B, D].
+    """
+    anchors, targets = in_float32(anchors), in_float32(targets)
+    chances = (scale * products(anchors, targets)).softmax(-1)
+    errors = scale / max(len(anchors), 1) * (chances - torch.eye(len(anchors)).to(chances))
+    return products(errors, targets.T), products(errors.T, anchors.T)
 
 
 def _negative_scores(

@@ -13,12 +13,14 @@ rows inside the mask.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from stillroom.objectives.divergence import LOG_ZERO, Divergence, forward_kl
 from stillroom.objectives.rows import need_shape, select, spread
-from stillroom.signals import Reduced, TopK
+from stillroom.signals import Reduced, Signals, TopK
 
 
 def masked_log_probs(
@@ -169,6 +171,17 @@ def divergence_topk(
         shared_vocabulary=shared_vocabulary,
     )
     return Reduced(rows.sum() * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def divergence_from(
+    student_logits: Tensor, teacher: Signals, mask: Tensor, *, temperature: float = 1.0, scale_by_t2: bool = False
+) -> Reduced:
+    """Forward KL from what a teacher emitted: its logits, or the part of its distribution that a cache kept."""
+    settings: dict[str, Any] = {"temperature": temperature, "scale_by_t2": scale_by_t2}
+    if teacher.topk is not None:
+        return divergence_topk(student_logits, teacher.topk, mask, **settings)
+    assert teacher.logits is not None
+    return divergence_loss(student_logits, teacher.logits, mask, **settings)
 
 
 def _with_tail(log_probs: Tensor, ids: Tensor, kept: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ def listwise_kl(
     divergence: Divergence = forward_kl,
     student_temperature: float = 1.0,
     teacher_temperature: float = 1.0,
+    weight: Tensor | None = None,
 ) -> Reduced:
     """A divergence of the student's softmax over each list from the teacher's (ListNet, Cao et al., 2007).
 
@@ -58,6 +59,7 @@ def listwise_kl(
         divergence: any row function of `stillroom.objectives.divergence`.
         student_temperature: divides the student's scores.
         teacher_temperature: divides the teacher's; below 1 sharpens them.
+        weight: [B], a factor for each list.
 
     Returns:
         The sum over the lists that have any candidate, and their number.
@@ -74,7 +76,8 @@ def listwise_kl(
         (select(scores, lists) / temperature).masked_fill(~mask[lists], -math.inf).log_softmax(-1)
         for scores, temperature in ((student_scores, student_temperature), (teacher_scores, teacher_temperature))
     )
-    return Reduced(divergence(student, teacher).sum(), lists.sum())
+    each = divergence(student, teacher)
+    return Reduced((each if weight is None else each * select(weight, lists)).sum(), lists.sum())
 
 
 def pairwise_logistic(

@@ -72,8 +72,9 @@ def generate(
     Returns:
         The rows in their order, those with several samples several times, with an ``id`` (``id#0``, ``id#1``, ... where
         there are several samples), the text under ``column``, and under ``{column}_call`` what belongs to it:
-        ``asked`` (the text of each turn), ``finish_reason``, ``tokens_in``, ``tokens_out``, ``sample``. Half surrogate
-        pairs, which no table can hold, have become U+FFFD.
+        ``asked`` (the text of each turn), ``finish_reason``, ``tokens_in``, ``tokens_out``, ``sample``, and, of writers
+        that give it, ``log_prob``, summed over the answer's tokens. Half surrogate pairs, which no table can hold, have
+        become U+FFFD.
 
     Raises:
         UserError: a column has that name already, ids are not unique, or no question can succeed.
@@ -217,7 +218,7 @@ def _settle(asking: _Asking, writer: Writer, before: Usage, failed_before: int, 
 
 def _call(reply: Reply) -> dict[str, Any]:
     answer = reply.answer
-    told = {name: getattr(answer, name) for name in ("finish_reason", "tokens_in", "tokens_out")}
+    told = {name: getattr(answer, name) for name in ("finish_reason", "tokens_in", "tokens_out", "log_prob")}
     return {"asked": reply.asked, "sample": reply.sample, **told}
 
 
@@ -237,5 +238,7 @@ def _types(column: str) -> dict[str, Any]:
     import pyarrow as pa
 
     counts = [(name, pa.int64()) for name in ("tokens_in", "tokens_out", "sample")]
-    call = pa.struct([("asked", pa.list_(pa.string())), ("finish_reason", pa.string()), *counts])
+    call = pa.struct(
+        [("asked", pa.list_(pa.string())), ("finish_reason", pa.string()), *counts, ("log_prob", pa.float64())]
+    )
     return {column: pa.string(), f"{column}_call": call, "id": pa.string()}

@@ -177,7 +177,14 @@ class Parse(_Strict):
 
 
 class Length(_Strict):
-    """How long a text may be; see `stillroom.synthesis.filters.length`."""
+    """How long a text may be; see `stillroom.synthesis.filters.length`.
+
+    Attributes:
+        column: that holds it.
+        least: of its words or characters.
+        most: likewise; None for any number.
+        unit: words or characters.
+    """
 
     column: str
     least: int = Field(0, ge=0)
@@ -186,14 +193,24 @@ class Length(_Strict):
 
 
 class Words(_Strict):
-    """A column, and the words that it may not hold, or the columns whose texts it must hold."""
+    """Words of a column.
+
+    Attributes:
+        column: that holds the text.
+        words: that it may not hold, or the columns whose texts it must hold.
+    """
 
     column: str
     words: list[str] = Field(min_length=1)
 
 
 class Above(_Strict):
-    """A column of numbers, and what they must be above."""
+    """What a number must be above.
+
+    Attributes:
+        column: of numbers.
+        threshold: that they must be above.
+    """
 
     column: str
     threshold: float
@@ -246,7 +263,12 @@ class Deduplicate(_Strict):
 
 
 class Turn(_Strict):
-    """A turn of a conversation; the content names columns in braces."""
+    """A turn of a conversation.
+
+    Attributes:
+        role: system, user or assistant.
+        content: its text, columns in braces.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str

@@ -41,12 +41,14 @@ class Written:
         finish_reason: ``stop``, or ``length`` where it was cut off.
         tokens_in: of the prompt.
         tokens_out: of the answer.
+        log_prob: summed natural log-probability of the answer's tokens.
     """
 
     text: str
     finish_reason: str = "stop"
     tokens_in: int | None = None
     tokens_out: int | None = None
+    log_prob: float | None = None
 
 
 class FunctionWriter:
@@ -130,8 +132,41 @@ class FunctionWriter:
 
 def _body(written: Written) -> dict[str, Any]:
     """In the form that an endpoint's answers have, so that one reader serves both."""
-    choice = {"message": {"role": "assistant", "content": written.text}, "finish_reason": written.finish_reason}
+    choice: dict[str, Any] = {"message": {"role": "assistant", "content": written.text}}
+    choice["finish_reason"] = written.finish_reason
+    if written.log_prob is not None:  # the whole answer stands for one token
+        choice["logprobs"] = {"content": [{"token": written.text, "logprob": written.log_prob}]}
     return {
         "choices": [choice],
         "usage": {"prompt_tokens": written.tokens_in, "completion_tokens": written.tokens_out},
     }
+
+
+Generate = Callable[[Sequence[str], int, float], Sequence[Sequence[str]]]
+"""Prompts, how many texts for each, at which temperature -> so many texts for each prompt."""
+
+
+def writer_of(
+    generate: Generate, *, temperature: float = 0.0, name: str = "generate", **settings: Any
+) -> FunctionWriter:
+    """Any function that continues prompts, as a writer.
+
+    Args:
+        generate: prompts, n, temperature -> n texts a prompt. Each sample is a question of its own here, so it is
+            called with n = 1.
+        temperature: that it is called with.
+        name: what it is, for a journal.
+        settings: ``batch`` and ``journal`` of `FunctionWriter`.
+
+    Raises:
+        ValueError: it gave another number of texts than it was asked for.
+    """
+
+    def write(conversations: list[Conversation]) -> list[str | Written | None]:
+        prompts = ["\n\n".join(str(turn["content"]) for turn in turns) for turns in conversations]
+        texts = generate(prompts, 1, temperature)
+        if len(texts) != len(prompts) or any(isinstance(some, str) or len(some) != 1 for some in texts):
+            raise ValueError(f"generate must give a list of 1 text for each of {len(prompts)} prompts")
+        return [some[0] for some in texts]
+
+    return FunctionWriter(write, name=name, settings={"temperature": temperature}, **settings)
