@@ -19,7 +19,8 @@ from stillroom.errors import UserError
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A package folder with the real catalogue and no method, to put files into."""
-    shutil.copy(source.PACKAGE / "catalog.toml", tmp_path)
+    for name in ("catalog.toml", "taxonomy.toml"):
+        shutil.copy(source.PACKAGE / name, tmp_path)
     monkeypatch.setattr(source, "PACKAGE", tmp_path)
     monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
     return tmp_path
@@ -66,12 +67,30 @@ def test_filters_combine(shelf):
     assert catalog.systems(family="graphs", needs="scores") == ()
 
 
+def test_the_taxonomy_filters_by_one_of_the_values_on_every_axis():
+    both = catalog.systems(where={"access": ("black-box", "grey-box"), "ships": "reranker"})
+    assert {row.slug for row in both} >= {"margin-mse", "clkd"}
+    assert all({"black-box", "grey-box"} & {*row.tags["access"]} and "reranker" in row.tags["ships"] for row in both)
+    one = {row.slug for row in catalog.systems(where={"access": "black-box", "ships": "reranker"})}
+    assert one <= {row.slug for row in both} and "margin-mse" not in one
+    assert catalog.systems(family="graphs", where={"ships": "reranker"}) == ()
+
+
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
         ({"family": "langage"}, "there is no family 'langage' among .*; did you mean 'language'"),
         ({"state": "done"}, "there is no state 'done' among planned, implemented, reproduced"),
         ({"needs": "score"}, "there is no signal 'score' among .*; did you mean 'scores'"),
+        ({"where": {"acces": "none"}}, "there is no axis 'acces' among .*; did you mean 'access'"),
+        (
+            {"where": {"access": "blackbox"}},
+            "the axis 'access' has no value 'blackbox' among .*; did you mean 'black-box'",
+        ),
+        (
+            {"where": {"access": ["none", "feature"]}},
+            "no value 'feature' among .*; 'feature' is on the axis 'knowledge'",
+        ),
     ],
 )
 def test_a_wrong_filter_is_refused(filters, message):
@@ -115,6 +134,7 @@ from stillroom import catalog
 for system in catalog.systems():
     if system.source:
         system.source.kind, system.source.needs, system.source.parameters, system.source.paragraphs
+    system.tags
 assert not {"torch", "transformers"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

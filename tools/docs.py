@@ -9,12 +9,16 @@ command it brings the family table of README.md up to date, between its two mark
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlas import atlas_page, taxonomy_page
+from atlas import table as _table
+
 from stillroom import catalog
 from stillroom.cli.show import measured
+from stillroom.report import family as measured_family
 from stillroom.report.charts import Bar, bars
 
 if TYPE_CHECKING:
@@ -64,6 +68,8 @@ def catalogue_page() -> str:
 
 Every system has one name, its slug: in a recipe, on the command line, as a file and here. *Built* means that its code
 is in the package and passes the contract tests; *measured* that `stillroom reproduce` ran it against its baselines.
+[The atlas](atlas.md) finds a system by what you have and what you ship; [the taxonomy](taxonomy.md) says what kinds
+there are.
 
 {family_table({family: f"families/{family}.md" for family in FAMILIES})}
 """
@@ -78,28 +84,20 @@ def family_page(family: str) -> str:
         rows.append((name, system.title, kind, system.state))
     parts = [f"# {family.capitalize()}", f"{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}."]
     parts.append(_table(("slug", "paper", "kind", "state"), rows))
-    if results := [system for system in catalog.systems(family=family) if system.result]:
-        parts.append("## Measured")
-        parts.append(
-            "Each on the family's own ground, against its baselines, from the same start and for as many steps; mean "
-            "and standard deviation over the seeds."
-        )
-        rows = [_measured_row(system) for system in results]
-        parts.append(_table(("slug", "measure", "method", "baseline of the claim", "teacher", "verdict"), rows))
+    if found := measured_family.outcomes(family):
+        chart = measured_family.figure(found, f"{family}: gain over the baseline of each claim, per cent")
+        rows = [(f"[`{one.slug}`](../methods/{one.slug}.md)", *one.cells[1:]) for one in found]
+        parts += ["## Measured", MEASURED, f"<figure>{chart}</figure>", _table(measured_family.COLUMNS, rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def _measured_row(system: catalog.System) -> tuple[str, ...]:
-    found: Any = system.result
-
-    def spread(name: str) -> str:
-        entry = found["systems"].get(name, {})
-        return f"{entry['mean']:.3f} ± {entry['std']:.3f}" if "mean" in entry else "not measured"
-
-    measure = f"{found['metric']} {'↑' if found['higher_is_better'] else '↓'}"
-    versus = f"{spread(found['versus'])} (`{found['versus']}`)"
-    name = f"[`{system.slug}`](../methods/{system.slug}.md)"
-    return name, measure, spread(system.slug), versus, spread("teacher"), str(found.get("verdict", ""))
+MEASURED = (
+    "Each on the family's own ground, against its baselines, from the same start and for as many steps: mean and "
+    "half-width of the 95 % interval over the seeds. The gain is the paired difference to the baseline of the "
+    "paper's claim, in per cent of its figure, and better to the right; the cost is the method's seconds of "
+    "training over those of the student that was trained alone, what the teacher says once left aside. What does "
+    "not hold stands here like the rest."
+)
 
 
 def figure(system: catalog.System) -> str:
@@ -127,6 +125,9 @@ def method_page(system: catalog.System) -> str:
     if source.parameters:
         rows = [(f"`{p.name}`", _code(p.annotation), _code(p.default or "required"), p.text) for p in source.parameters]
         parts.append("## Parameters\n\n" + _table(("name", "type", "default", "meaning"), rows))
+    parts.append(
+        "## Taxonomy\n\n" + _table(("axis", "here"), [(axis, _values(axis, v)) for axis, v in system.tags.items()])
+    )
     parts.append(f"## In Python\n\n```python\nfrom {system.module} import {source.name}\n```")
     parts.append("## Measured")
     parts += [chart] if (chart := figure(system)) else []
@@ -137,6 +138,8 @@ def method_page(system: catalog.System) -> str:
 def pages() -> Iterator[tuple[str, str]]:
     """Every written page: its path in the site and its Markdown."""
     yield "catalogue.md", catalogue_page()
+    yield "atlas.md", atlas_page()
+    yield "taxonomy.md", taxonomy_page()
     for family in catalog.families():
         yield f"families/{family}.md", family_page(family)
     for system in catalog.systems():
@@ -168,9 +171,9 @@ def readme(text: str) -> str:
     return MARKED.sub(lambda mark: f"{mark[1]}\n{table}\n\n{mark[2]}", text)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _values(axis: str, values: Iterable[str]) -> str:
+    """The values of a system, each leading to what it means."""
+    return ", ".join(f"[{value}](../taxonomy.md#{axis}-{value})" for value in values)
 
 
 def _code(text: str) -> str:

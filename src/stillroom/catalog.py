@@ -1,13 +1,15 @@
 """The catalogue: 222 published systems, each found by its one name and imported only when asked for.
 
 ``catalog.toml`` holds what never changes: number, slug, family, title. Whether a system is built, and whether its claim
-was put to the test, is not written down anywhere: it is read off the files that are there.
+was put to the test, is not written down anywhere: it is read off the files that are there. ``taxonomy.toml`` says how
+each system answers the axes of the surveys in the catalogue.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -16,7 +18,9 @@ from typing import Any, Literal, get_args
 
 from stillroom.errors import UserError, nearest
 from stillroom.source import PACKAGE, SIGNALS, Source
+from stillroom.taxonomy import SHIPS, Axis, Tags, checked, conditions, holds, union
 
+SURVEYS = ("survey-kd", "survey-llm-kd-methods", "survey-llm-kd", "survey-kd-principles")
 State = Literal["planned", "implemented", "reproduced"]
 STATES: tuple[State, ...] = get_args(State)
 
@@ -65,6 +69,11 @@ class System:
         return None if self.state == "planned" else Source(self.path)
 
     @property
+    def tags(self) -> Tags:
+        """Axis -> its values, in the order of `axes`; an axis that is silent about the system is not there."""
+        return _tags()[self.slug]
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """What was measured; None while nothing was."""
         return json.loads(self.result_path.read_text(encoding="utf-8")) if self.state == "reproduced" else None
@@ -77,21 +86,49 @@ def _rows() -> dict[str, System]:
     return {row.slug: row for row in rows}
 
 
+@cache
+def axes() -> dict[str, Axis]:
+    """The axes of the taxonomy by their names: those of the four surveys, and what a system ships."""
+    methods = (import_module(f"stillroom.methods.analysis.{slug.replace('-', '_')}") for slug in SURVEYS)
+    own = (getattr(module, module.__all__[0])() for module in methods)
+    return union([*(axis for survey in own for axis in survey), SHIPS])
+
+
+@cache
+def _tags() -> dict[str, Tags]:
+    """The tags of every system.
+
+    Raises:
+        ValueError: a system has none, or one that is on no axis.
+    """
+    with (PACKAGE / "taxonomy.toml").open("rb") as file:
+        given = tomllib.load(file)
+    if astray := sorted(set(given) ^ set(_rows())):
+        raise ValueError(f"taxonomy.toml and catalog.toml must name the same systems; {astray[0]!r} is in one only")
+    return {slug: checked(slug, given[slug], axes()) for slug in _rows()}
+
+
 def families() -> tuple[str, ...]:
     """The families, in the order of the catalogue."""
     return tuple(dict.fromkeys(row.family for row in _rows().values()))
 
 
-def systems(family: str | None = None, state: str | None = None, needs: str | None = None) -> tuple[System, ...]:
+def systems(
+    family: str | None = None,
+    state: str | None = None,
+    needs: str | None = None,
+    where: Mapping[str, str | Iterable[str]] | None = None,
+) -> tuple[System, ...]:
     """The rows of the catalogue.
 
     Args:
         family: only this family.
         state: only ``planned``, ``implemented`` (which what is reproduced is too) or ``reproduced``.
         needs: only built methods that ask a model for this kind of signal, one of `stillroom.source.SIGNALS`.
+        where: axis -> a value or several: only systems that have one of them, on every axis that is named.
 
     Raises:
-        UserError: there is no such family, state or signal.
+        UserError: there is no such family, state, signal, axis or value.
     """
     _one_of("family", family, families())
     _one_of("state", state, STATES)
@@ -99,6 +136,9 @@ def systems(family: str | None = None, state: str | None = None, needs: str | No
     chosen = (row for row in _rows().values() if family in (None, row.family) and state in (None, *_reached(row.state)))
     if needs is not None:
         chosen = (row for row in chosen if row.source and needs in row.source.needs)
+    if where:
+        wanted = conditions(where, axes())
+        chosen = (row for row in chosen if holds(row.tags, wanted))
     return tuple(chosen)
 
 

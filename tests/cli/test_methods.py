@@ -47,7 +47,8 @@ class Taid(Objective):
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A package with one built method."""
-    shutil.copy(source.PACKAGE / "catalog.toml", tmp_path)
+    for name in ("catalog.toml", "taxonomy.toml"):
+        shutil.copy(source.PACKAGE / name, tmp_path)
     monkeypatch.setattr(source, "PACKAGE", tmp_path)
     monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
     (tmp_path / "methods/language").mkdir(parents=True)
@@ -97,11 +98,29 @@ def test_methods_filters_and_speaks_json(shelf, stillroom):
             "state": "implemented",
             "kind": "Objective",
             "needs": ["logits"],
+            "tags": {axis: list(values) for axis, values in catalog.find("taid").tags.items()},
         }
     ]
     planned = json.loads(stillroom("methods", "--family", "graphs", "--json").out)
     assert [row["state"] for row in planned] == ["planned"] * 4
     assert planned[0]["needs"] is None
+
+
+def test_methods_filters_by_several_axes_of_the_taxonomy(stillroom):
+    asked = ("methods", "--where", "access=black-box,grey-box", "--where", "ships=graph-model", "--json")
+    (row,) = json.loads(stillroom(*asked).out)
+    assert (row["slug"], row["tags"]["access"], row["tags"]["ships"]) == ("llp", ["grey-box"], ["graph-model"])
+    answer = stillroom("methods", "--where", "access=black-box", "--where", "skill=recommendation")
+    assert (answer.code, answer.out, answer.err[:10]) == (0, "", "0 systems:")
+
+
+def test_methods_lists_the_axes_and_counts_the_systems_asked_for(stillroom):
+    answer = stillroom("methods", "--axes", "--family", "graphs", "--json")
+    counts = {(row["axis"], row["value"]): row["systems"] for row in json.loads(answer.out)}
+    assert counts["ships", "graph-model"] == 4 and counts["scheme", "offline"] == 4 and counts["scheme", "online"] == 0
+    assert [axis for axis, _ in counts if axis == "access"] == ["access"] * 4
+    table = stillroom("methods", "--axes").out
+    assert "multi-teacher" in table and "Several teachers are averaged" in table
 
 
 def test_methods_with_nothing_to_show(shelf, stillroom):
@@ -163,7 +182,11 @@ def test_show_a_planned_system_says_so_and_nothing_more(shelf, stillroom):
         "vqgraph",
         catalog.find("vqgraph").title,
         "family graphs, not yet built: planned",
+        "",
+        "Taxonomy",
+        *(f"  {axis:<12}  {', '.join(values)}" for axis, values in catalog.find("vqgraph").tags.items()),
     ]
+    assert "  access        white-box" in answer.out.splitlines()
     assert json.loads(stillroom("show", "vqgraph", "--json").out)["state"] == "planned"
 
 
@@ -171,6 +194,23 @@ def test_show_a_planned_system_says_so_and_nothing_more(shelf, stillroom):
     ("arguments", "sentence"),
     [
         (("show", "tiad"), "there is no system 'tiad' in the catalogue; did you mean 'taid'?"),
+        (
+            ("methods", "--where", "acces=none"),
+            f"there is no axis 'acces' among {', '.join(catalog.axes())}; did you mean 'access'?",
+        ),
+        (
+            ("methods", "--where", "access=blackbox"),
+            "the axis 'access' has no value 'blackbox' among white-box, grey-box, black-box, none; did you mean "
+            "'black-box'?",
+        ),
+        (
+            ("methods", "--where", "access"),
+            "--where takes AXIS=VALUE or AXIS=VALUE,VALUE, such as access=black-box; it was 'access'",
+        ),
+        (
+            ("methods", "--where", "access=none", "--where", "access=black-box"),
+            "--where names the axis 'access' twice; write its values as access=VALUE,VALUE",
+        ),
         (("metods",), "No such command 'metods'. Did you mean 'methods'? (`stillroom --help` tells more)"),
         (("show",), "Missing argument 'slug'. (`stillroom show --help` tells more)"),
         (

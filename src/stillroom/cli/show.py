@@ -31,6 +31,7 @@ def command(
     write(f"{system.slug}\n{system.title}")
     if source is None:
         write(f"family {system.family}, not yet built: planned")
+        write(f"\nTaxonomy\n{indent(tagged(system), '  ')}")
         return
     asked = ", ".join(source.needs) or "no signal of a model"
     write(f"family {system.family}, {system.state}, {source.kind}, needs {asked}")
@@ -42,6 +43,7 @@ def command(
             ("name", "type", "default", "meaning"),
             [(p.name, p.annotation, p.default or "required", p.text) for p in source.parameters],
         )
+    write(f"\nTaxonomy\n{indent(tagged(system), '  ')}")
     write(f"\nIn Python\n  from {system.module} import {source.name}")
     write(f"\nMeasured\n{indent(measured(system), '  ')}")
 
@@ -52,6 +54,12 @@ def _details(source: Source) -> dict[str, Any]:
         "paragraphs": source.paragraphs,
         "parameters": [asdict(parameter) for parameter in source.parameters],
     }
+
+
+def tagged(system: catalog.System) -> str:
+    """The system's values, a line an axis."""
+    width = max(map(len, system.tags))
+    return "\n".join(f"{axis:<{width}}  {', '.join(values)}" for axis, values in system.tags.items())
 
 
 def measured(system: catalog.System) -> str:
