@@ -1,0 +1,1 @@
+"""Methods of parsing: to meanings under a grammar, and to trees."""

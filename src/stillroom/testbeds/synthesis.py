@@ -1,0 +1,11 @@
+"""`synthesis`: pipelines that make data, each on a world in which what they write can be checked.
+
+Triples about words that WordNet confirms or not (`stillroom.testbeds.knowledge`).
+"""
+
+from __future__ import annotations
+
+from stillroom.testbeds.base import Bench
+from stillroom.testbeds.knowledge import WRITTEN
+
+BENCHES: dict[str, Bench] = {"symbolic-kd": WRITTEN}
