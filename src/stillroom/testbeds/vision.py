@@ -6,6 +6,8 @@ Every picture of the data set `digits` stands on the field in several ways for t
 and baselines have one start for each seed, made from nothing, the same batches and the same steps. Vectors are
 compared as they are, by Euclidean distance, in training and in the test. The last weights are measured: no checkpoint
 is chosen.
+
+Methods that are not about vectors have grounds of their own, whose benches are here too.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.files import load
 from stillroom.measuring import Suite
 from stillroom.measuring.held_out import batches_of
+from stillroom.testbeds import context, detection, objects, segmentation
 from stillroom.testbeds.base import Bench, trained_once
 from stillroom.views.load import Opened
 
@@ -145,6 +148,10 @@ def _recipe(smoke: bool, *, method: dict[str, Any], against: list[Any], steps: i
 
 
 BENCHES: dict[str, Bench] = {
+    **context.BENCHES,
+    **detection.BENCHES,
+    **objects.BENCHES,
+    **segmentation.BENCHES,
     "rkd": Bench(
         claim="By the teacher's distances and angles alone, a student finds more of unseen digits than by labels.",
         metric="recall@1",
