@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 VIEWS = {
     "pictures": "labelled-image",
-    "captions": None,
+    "captions": "image-text",
     "objects": "labelled-image",
     "scenes": None,
     "clips": None,
