@@ -44,7 +44,12 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
-VIEWS = {"clean": None, "noisy": None, "names": None, "texts": "text"}
+VIEWS = {
+    "clean": "transcribed-audio",
+    "noisy": "transcribed-audio",
+    "names": "transcribed-audio",
+    "texts": "text",
+}
 SPLITS = ("train", "validation", "test")
 PHRASES = {"train": 1500, "validation": 200, "test": 200}
 """Phrases that are spoken in each split: less than two seconds each."""

@@ -1,0 +1,1 @@
+"""Systems for models of nodes and links."""
