@@ -1,0 +1,1 @@
+"""Word vectors, senses and lexical relations."""
