@@ -6,13 +6,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from stillroom.data.pydocs import Source, functions
 from stillroom.reproduce import reproduce
 from stillroom.testbeds import described as rows
-from stillroom.testbeds import embeddings
+from stillroom.testbeds import embeddings, untuned
 from stillroom.views.load import open_model
 
 pytestmark = pytest.mark.usefixtures("one_package")
@@ -67,8 +68,32 @@ def test_the_teacher_is_like_itself_also_after_a_reduction(monkeypatch):
 def test_every_bench_runs(slug, tmp_path):
     bench = embeddings.BENCHES[slug]
     result = reproduce(slug, seeds=[0], smoke=True, folder=tmp_path)
-    assert {"teacher", slug, bench.versus, "untrained"} <= set(result["systems"])
-    assert all(0 <= system["values"][0] <= 1 for system in result["systems"].values())
+    expected = {"teacher", "untrained"} if bench.recipe is not None else set()
+    assert {slug, bench.versus, *expected} <= set(result["systems"])
+    assert all(value is None or 0 <= value <= 1 for system in result["systems"].values() for value in system["values"])
+    assert None not in result["systems"][slug]["values"] + result["systems"][bench.versus]["values"]
+
+
+def test_translations_are_looked_for_in_both_directions():
+    """Of three messages on a circle, the second's translation lies nearer to the first's."""
+    english, german = np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.3, 2.1])
+    found = [np.stack([np.cos(angles), np.sin(angles)], 1) for angles in (english, german)]
+    # English to German: 0 finds 0.1, 1 finds 0.3, 2 finds 2.1; German to English: 0.3 finds 0 instead of 1
+    assert untuned.translations_found(*found) == pytest.approx((3 / 3 + 2 / 3) / 2)
+
+
+def test_messages_of_the_test_are_not_learnt_from():
+    learnt = {json.loads(line)["text"] for line in Path(untuned.messages(True)).read_text().splitlines()}
+    asked = untuned._translations()
+    assert len(asked) > 1000 and not learnt & {text for pair in asked for text in pair}
+    assert len({english for english, _ in asked}) == len({german for _, german in asked}) == len(asked)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_encoder_that_was_tuned_finds_more_translations(tmp_path, whole_ground):
+    found = reproduce("isotropy", folder=tmp_path)["systems"]
+    assert found["teacher"]["mean"] - found["untouched"]["mean"] > 3 * found["untouched"]["std"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 
 from stillroom.data.pydocs import Source, functions
 from stillroom.reproduce import reproduce
-from stillroom.testbeds import encoders
+from stillroom.testbeds import encoders, tagging
 from stillroom.testbeds.described import PACKAGES
 from stillroom.views.load import open_model
 
@@ -59,6 +59,48 @@ def test_every_bench_runs(tmp_path):
     systems = ["teacher", "minilmv2", "od", "hs-last", "hs-uniform", "mlm", "untrained"]
     assert list(result["systems"]) == systems
     assert all(system["values"][0] is not None for system in result["systems"].values())
+
+
+@pytest.mark.parametrize("slug", ["cofi", "is3"])
+def test_every_measured_bench_runs(slug, tmp_path):
+    bench = encoders.BENCHES[slug]
+    result = reproduce(slug, seeds=[0], smoke=True, folder=tmp_path)
+    assert {slug, bench.versus} <= set(result["systems"])
+    assert all(0 <= system["values"][0] <= 1 for system in result["systems"].values())
+
+
+def test_a_task_labels_its_own_kinds_and_no_other():
+    rows = tagging.sentences("train")
+    assert {tag for row in rows for tag in row["tags"]} == set(range(7))
+    for task, kinds in enumerate(tagging.TASKS):
+        found = tagging.task_rows(task, False)
+        assert {tag for row in found for tag in row["tags"]} == {0, *kinds}
+    assert sum(len(tagging.task_rows(task, False)) for task in range(3)) == len(rows)
+
+
+def test_names_are_marked_where_they_stand():
+    words = ["the", "United", "States", "and", "the", "United", "Arab", "Emirates"]
+    tags = [0] * len(words)
+    tagging._mark(words, tags, ["United", "Arab", "Emirates"], 1)
+    tagging._mark(words, tags, ["United"], 2)
+    assert tags == [0, 2, 0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_ground_of_pruning_tells_better_from_worse(tmp_path):
+    """The teacher tells more definitions than a small student made from nothing, by more than its seeds differ."""
+    systems = reproduce("cofi", folder=tmp_path)["systems"]
+    small = systems["small-from-nothing"]
+    assert systems["teacher"]["mean"] - small["mean"] > 3 * small["std"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_ground_of_taggers_tells_better_from_worse(tmp_path):
+    """All labels at once are worth more than tasks one after the other, by more than the seeds differ."""
+    systems = reproduce("is3", folder=tmp_path)["systems"]
+    assert systems["joint"]["mean"] - systems["sequential"]["mean"] > 3 * systems["sequential"]["std"]
 
 
 @pytest.mark.slow

@@ -67,8 +67,40 @@ def test_search_by_hand(monkeypatch):
 def test_every_bench_runs(slug, tmp_path):
     bench = retrieval.BENCHES[slug]
     result = reproduce(slug, seeds=[0], smoke=True, folder=tmp_path)
-    assert {"teacher", slug, bench.versus, "untrained"} <= set(result["systems"])
-    assert all(0 <= system["values"][0] <= 1 for system in result["systems"].values())
+    assert {slug, bench.versus, "untrained"} <= set(result["systems"])
+    values = {name: system["values"][0] for name, system in result["systems"].items()}
+    assert values[slug] is not None and values[bench.versus] is not None
+    assert all(0 <= value <= 1 for value in values.values() if value is not None)
+
+
+def test_rerankers_and_retrievers_are_both_measured(monkeypatch):
+    """Of three queries: a retriever's vectors and a re-ranker's scores, by hand."""
+    from stillroom.testbeds import joint
+
+    names = [row["positive"] for row in rows.described("test", 4)]
+    vectors = torch.tensor([[9, 1, 0, 0], [5, 4, 0, 0], [0, 9, 3, 4]], dtype=torch.float32)
+    monkeypatch.setattr(retrieval, "vectors", lambda opened, texts: torch.eye(4) if texts == names else vectors)
+    monkeypatch.setattr(joint, "liked", lambda *_: [[0, 1], [0, 1], [2, 3]])
+    opened = type("Opened", (), {"view": None, "model": None})()
+    found = joint.both(opened, pool=4, queries=3)
+    assert found["mrr@10"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert found["reranked_mrr@10"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    told = {tuple(names[n] for n in places): scores for places, scores in zip(joint.liked(), vectors, strict=True)}
+    monkeypatch.setattr(joint, "scores", lambda opened, query, texts: -told[tuple(texts)][:2])
+    opened.view = object.__new__(retrieval.joint.CrossEncoder)
+    found = joint.both(opened, pool=4, queries=3)
+    assert set(found) == {"reranked_mrr@10"} and found["reranked_mrr@10"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+def test_no_country_is_asked_about_in_two_splits_and_languages_are_marked():
+    from stillroom.testbeds import languages
+
+    asked = {split: {row["country"] for row in languages._texts("pairs", split, "de")} for split in ("train", "test")}
+    assert asked["train"] and not asked["train"] & asked["test"]
+    lines = [json.loads(line) for line in Path(languages.written(False, True)).read_text().splitlines()]
+    assert {line["language"] for line in lines} == set(languages.LANGUAGES)
+    shared = [json.loads(line) for line in Path(languages.written(True, True)).read_text().splitlines()]
+    assert {line["language"] for line in shared} == {"all"} and len(shared) == len(lines)
 
 
 @pytest.mark.slow

@@ -18,8 +18,10 @@ from stillroom.evaluate.agreement import pairwise_agreement
 from stillroom.evaluate.retrieval import dense_retrieval
 from stillroom.measuring import Suite, embed, word_similarity
 from stillroom.methods.embeddings.hpd import principal_components
+from stillroom.testbeds import exits
 from stillroom.testbeds.base import Bench
 from stillroom.testbeds.described import described, rows_file
+from stillroom.testbeds.untuned import EVEN
 from stillroom.views.load import Opened, open_model
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -148,5 +150,14 @@ BENCHES: dict[str, Bench] = {
             evaluate=["narrow-likeness"],
         ),
         suites=SUITES,
+    ),
+    "isotropy": EVEN,
+    "modular-early-exit": Bench(
+        claim="Left after four of its eight layers, an encoder whose exits were trained at once finds more than one of "
+        "four layers that was trained alone.",
+        metric="mrr_4",
+        higher_is_better=True,
+        versus="alone-4",
+        measure=exits.measure,
     ),
 }

@@ -23,6 +23,7 @@ from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.pydocs import Source, functions
 from stillroom.errors import need
 from stillroom.measuring import Suite
+from stillroom.testbeds import pruning, tagging
 from stillroom.testbeds.base import Bench, trained_once
 from stillroom.testbeds.described import PACKAGES
 from stillroom.views.load import Opened
@@ -180,5 +181,21 @@ BENCHES: dict[str, Bench] = {
             rate=1e-3,
         ),
         suites=SUITES,
+    ),
+    "is3": Bench(
+        claim="A tagger that learns new kinds of entities by IS3 knows old and new ones better in the end than by "
+        "distillation alone.",
+        metric="macro_f1",
+        higher_is_better=True,
+        versus="kd-only",
+        measure=tagging.measure,
+    ),
+    "cofi": Bench(
+        claim="Pruned out of its teacher, a student tells more than one of the same size that is made from nothing and "
+        "learns from that teacher for as long.",
+        metric="told",
+        higher_is_better=True,
+        versus="small-from-nothing",
+        measure=pruning.measure,
     ),
 }

@@ -25,6 +25,7 @@ from stillroom.data.cache import build_once, fingerprint
 from stillroom.errors import need
 from stillroom.evaluate.retrieval import dense_retrieval, score_retrieval
 from stillroom.measuring import Suite
+from stillroom.testbeds import joint, languages
 from stillroom.testbeds.base import Bench, trained_once
 from stillroom.testbeds.described import described, rows_file
 from stillroom.views.load import Opened
@@ -161,6 +162,8 @@ def vectors(opened: Opened, texts: list[str]) -> Tensor:
 SUITES: dict[str, Suite] = {
     "search": partial(search, pool=POOL, queries=QUERIES),
     "small-search": partial(search, pool=16, queries=8),
+    "both": partial(joint.both, pool=500, queries=joint.RERANKED),
+    "small-both": partial(joint.both, pool=16, queries=8),
 }
 
 
@@ -188,6 +191,23 @@ BENCHES: dict[str, Bench] = {
         higher_is_better=True,
         versus="ranknet",
         recipe=partial(_recipe, method="margin-mse", against=["ranknet", "score_mse", "listwise_kl", "untrained"]),
+        suites=SUITES,
+    ),
+    "colbert-xm": Bench(
+        claim="Fine-tuned on English with its language adapters frozen, a modular model searches better in languages "
+        "that it was not fine-tuned in than one whose languages share everything.",
+        metric="mrr_others",
+        higher_is_better=True,
+        versus="one-adapter",
+        measure=languages.measure,
+    ),
+    "rocketqa-v2": Bench(
+        claim="Taught by a re-ranker that goes on learning beside it, a retriever ranks better than taught by that "
+        "re-ranker as it was.",
+        metric="mrr@10",
+        higher_is_better=True,
+        versus="static-teacher",
+        recipe=joint.recipe,
         suites=SUITES,
     ),
 }
