@@ -202,7 +202,8 @@ def test_every_key_of_a_recipe_is_documented():
         return seen
 
     for model in models(Recipe, set()):
+        told = "".join(kind.__doc__ or "" for kind in model.__mro__)  # what a kind shares is told where it is shared
         for name in model.model_fields:
-            assert model.__name__ in ("Method",) or f"{name}:" in model.__doc__ or f"``{name}``" in model.__doc__, (
+            assert model.__name__ in ("Method",) or f"{name}:" in told or f"``{name}``" in told, (
                 f"{model.__name__}.{name}"
             )
