@@ -5,5 +5,6 @@ from __future__ import annotations
 from stillroom.testbeds.base import Bench
 from stillroom.testbeds.graded_facts import DOUBTED
 from stillroom.testbeds.laundering import LAUNDERED
+from stillroom.testbeds.principles import BENCHES as SURVEYS
 
-BENCHES: dict[str, Bench] = {"semantic-entropy-probes": DOUBTED, "data-laundering": LAUNDERED}
+BENCHES: dict[str, Bench] = {"semantic-entropy-probes": DOUBTED, "data-laundering": LAUNDERED, **SURVEYS}
