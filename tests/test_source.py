@@ -90,7 +90,7 @@ def test_paragraphs_keep_their_order_and_their_indented_equation(moved):
 
 
 def test_the_method_is_the_first_name_and_its_kind_the_base_in_the_end(moved):
-    assert (moved.name, moved.kind) == ("Moved", "Objective")
+    assert (moved.name, moved.kind) == ("Moved", "objective")
 
 
 def test_parameters_of_an_inherited_constructor_with_their_texts(moved):
@@ -115,7 +115,7 @@ def test_a_function_is_a_method_too(moved):
 
 def test_a_base_from_outside_the_package_is_named_and_brings_no_parameters(moved):
     moved.path.write_text('from torch import nn\n\n__all__ = ["M"]\n\nclass M(nn.Module):\n    """M."""\n')
-    assert Source(moved.path).kind == "Module"
+    assert Source(moved.path).kind == "network"
     assert Source(moved.path).parameters == ()
 
 

@@ -100,7 +100,7 @@ def asked_of_the_teacher(system):
     needs = [call for call in calls if getattr(call.func, "id", getattr(call.func, "attr", "")) == "Needs"]
     teacher = [word.value for call in needs for word in call.keywords if word.arg == "teacher"]
     texts = [node.value for part in teacher for node in ast.walk(part) if isinstance(node, ast.Constant)]
-    if system.source.kind == "Objective" and all(p.default is not None for p in system.source.parameters):
+    if system.source.kind == "objective" and all(p.default is not None for p in system.source.parameters):
         plain = catalog.load(system.slug)().needs.teacher
         texts = [*texts, *plain] if plain else []  # a teacher that only another setting asks is not needed
     return {text.partition(":")[0] for text in texts if isinstance(text, str)} & (INSIDE | NUMBERS | {"text"})

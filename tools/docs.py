@@ -119,7 +119,7 @@ def method_page(system: catalog.System) -> str:
     parts = [
         f"# {system.slug}",
         f"*{system.title}*",
-        f"Family [{system.family}](../families/{system.family}.md), kind `{source.kind}`, needs {needs}.",
+        f"Family [{system.family}](../families/{system.family}.md), kind: {source.kind}, needs {needs}.",
     ]
     parts += [f"## {label}\n\n{text}" for label, text in source.paragraphs.items()]
     if source.parameters:

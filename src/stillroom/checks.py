@@ -18,6 +18,7 @@ from stillroom.method import Objective, Writing
 from stillroom.recipe import Method, Recipe
 from stillroom.views.base import View
 from stillroom.views.causal_lm import CausalLM
+from stillroom.views.diffusion import Denoiser
 from stillroom.views.load import view_class
 from stillroom.views.speech import CTC
 from stillroom.views.vocabulary import compare
@@ -185,14 +186,19 @@ def check_labels(sources: Iterable[Any], classes: int) -> None:
 
 
 def agree(teachers: Iterable[View | None], student: View, objectives: Mapping[str, Objective]) -> str | None:
-    """See that every teacher's tokenizer lets the methods work, and cut all vocabularies to the ids that they share.
+    """See that teachers and student can be compared, and cut all vocabularies to the ids that they share.
 
     Returns:
         One sentence on what they share, where it matters.
 
     Raises:
-        UserError: a method compares distributions id by id, and the ids differ.
+        UserError: a method compares distributions id by id, and the ids differ; or a teacher's noise follows another
+            schedule than the student's.
     """
+    teachers = list(teachers)
+    if isinstance(student, Denoiser):
+        for teacher in teachers:
+            _same_path(teacher, student)
     strict = [name for name, objective in objectives.items() if objective.same_tokenizer]
     if strict and isinstance(student, CTC):
         for teacher in teachers:
@@ -211,6 +217,15 @@ def _same_labels(teacher: View | None, student: CTC, method: str) -> None:
         raise UserError(
             f"teacher and recogniser have different tokens, and {method!r} compares them id by id; make the recogniser "
             "with the teacher's tokenizer (student.new.tokenizer)"
+        )
+
+
+def _same_path(teacher: View | None, student: Denoiser) -> None:
+    if isinstance(teacher, Denoiser) and not teacher.path.like(student.path):
+        raise UserError(
+            f"the teacher's noise follows another schedule than the student's ({len(teacher.path)} and "
+            f"{len(student.path)} timesteps), so the same picture and timestep mean another noise to each; give the "
+            "student the teacher's (student.options.schedule, as in the teacher's scheduler_config.json)"
         )
 
 

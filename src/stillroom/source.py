@@ -23,6 +23,15 @@ SIGNALS = (
     "tap",
 )
 
+KINDS = {  # what a method derives from in the end, and what that makes of it
+    "Objective": "objective",
+    "Pipeline": "pipeline",
+    "LogitsProcessor": "decoding rule",
+    "TransformerMixin": "scikit-learn transformer",
+    "ClassifierMixin": "scikit-learn classifier",
+    "Module": "network",
+}
+
 _LABEL = re.compile(rf"^\*\*({'|'.join(LABELS)})[.:]?\*\*[.:]?\s*", re.MULTILINE)
 _SIGNAL = re.compile(rf"({'|'.join(SIGNALS)})(:|$)")
 
@@ -75,7 +84,7 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """``function``, or the class it derives from in the end: one of `stillroom.method`, or one from outside."""
+        """What it is, by the class that it derives from in the end: one of `KINDS`, ``class`` or ``function``."""
         definition, source = self.find(self.name)
         while isinstance(definition, ast.ClassDef) and source.path.name != "method.py":
             base = next(iter(_bases(definition)), None)
@@ -84,8 +93,8 @@ class Source:
             try:
                 definition, source = source.find(base)
             except LookupError:
-                return base
-        return definition.name if isinstance(definition, ast.ClassDef) else "function"
+                return KINDS.get(base, base)
+        return KINDS[definition.name] if isinstance(definition, ast.ClassDef) else "function"
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_methods_filters_and_speaks_json(shelf, stillroom):
             "family": "language",
             "title": catalog.find("taid").title,
             "state": "implemented",
-            "kind": "Objective",
+            "kind": "objective",
             "needs": ["logits"],
             "tags": {axis: list(values) for axis, values in catalog.find("taid").tags.items()},
         }

@@ -42,6 +42,10 @@ class Path(nn.Module):
     def __len__(self) -> int:
         return len(self.signal)
 
+    def like(self, other: Path) -> bool:
+        """Whether another schedule adds the same noise at each timestep."""
+        return len(self) == len(other) and torch.allclose(self.signal, other.signal.to(self.signal.device))
+
     def at(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """a_t and s_t of timesteps [B], shaped to multiply ``like`` [B, ...]."""
         shape = (-1, *[1] * (like.dim() - 1))

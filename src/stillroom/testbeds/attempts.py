@@ -25,7 +25,7 @@ from stillroom.blocks.calculator import Calculator
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.methods.reasoning.dpo_self_training import SelfTraining
 from stillroom.testbeds import language
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.small_llama import parameters, train, untrained, writer
 from stillroom.verify.answers import number_in, same_number
 
@@ -117,10 +117,10 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
         settings: dict[str, Any] = {"rounds": ROUNDS, "samples": SAMPLES[smoke], "relabels": SAMPLES[smoke]}
         alone = SelfTraining(known, fine_tune, sample, **settings)
         first = alone.warm_up()
-        entries.append(_entry("sft", "baseline", first, smoke, time.monotonic() - began))
+        entries.append(_tried("sft", "baseline", first, smoke, time.monotonic() - began))
         began = time.monotonic()
         every = [{"prompt": row["prompt"], "completion": row["completion"]} for row in drawn(smoke, seed)]
-        entries.append(_entry("all-labelled", "baseline", fine_tune(every), smoke, time.monotonic() - began))
+        entries.append(_tried("all-labelled", "baseline", fine_tune(every), smoke, time.monotonic() - began))
         for name, learn in (("self-training", None), ("dpo-self-training", prefer)):
             began = time.monotonic()
             loop = SelfTraining(known, fine_tune, sample, learn, **settings)
@@ -129,11 +129,11 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
                 loop.round()
             found = {f"right_{number}": float(told.right) for number, told in enumerate(loop.history, 1)}
             role = "student" if name == "dpo-self-training" else "baseline"
-            entries.append(_entry(name, role, loop.model, smoke, time.monotonic() - began, **found))
+            entries.append(_tried(name, role, loop.model, smoke, time.monotonic() - began, **found))
     return entries
 
 
-def _entry(name: str, role: str, model: str, smoke: bool, seconds: float, **found: float) -> dict[str, Any]:
+def _tried(name: str, role: str, model: str, smoke: bool, seconds: float, **found: float) -> dict[str, Any]:
     asked = rows("test", smoke)[: TESTED[smoke]]
     prompts = [row["prompt"] for row in asked]
 
@@ -145,13 +145,7 @@ def _entry(name: str, role: str, model: str, smoke: bool, seconds: float, **foun
         return sum(right) / len(right)
 
     metrics = {"exact_match": share(processors=_calculator), "without_calculator": share(), **found}
-    return {
-        "name": name,
-        "role": role,
-        "parameters": parameters(model),
-        "metrics": metrics,
-        "cost": {"train_seconds": seconds},
-    }
+    return entry(name, role, parameters(model), metrics, seconds, alone=name == "sft")
 
 
 def _calculator(tokenizer: Any) -> list[Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillroom.data.cache import build_once
 from stillroom.measuring import Suite
 from stillroom.recipe import check
 from stillroom.run import execute
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +57,28 @@ def trained_once(name: str, recipe: Mapping[str, Any]) -> str:
 
     fingerprint = check({**recipe, "name": name}).fingerprint
     return str(build_once(f"testbeds/{name}", fingerprint, build) / "run" / "model")
+
+
+def entry(
+    name: str,
+    role: str,
+    model: nn.Module | int,
+    metrics: Mapping[str, float],
+    seconds: float | None = None,
+    *,
+    alone: bool = False,
+) -> dict[str, Any]:
+    """What was measured of somebody, as in a run's evaluation.json.
+
+    Args:
+        name: of the system.
+        role: ``student``, ``baseline``, ``teacher`` or ``start``.
+        model: what was measured, or how many weights it has.
+        metrics: by their names.
+        seconds: of training; None where nothing was trained for it.
+        alone: whether it is a student that was trained without a teacher; what others cost is told by its seconds.
+    """
+    size = model if isinstance(model, int) else sum(parameter.numel() for parameter in model.parameters())
+    cost = {} if seconds is None else {"train_seconds": seconds}
+    known = {"name": name, "role": role, "parameters": size, "metrics": dict(metrics), "cost": cost}
+    return known | {"without_teacher": alone}

@@ -30,7 +30,7 @@ from stillroom.engine.schedule import factor
 from stillroom.evaluate.cost import measure_together, peak_memory
 from stillroom.methods.vision.gc_block import query_difference
 from stillroom.methods.vision.gcnet import context_net
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 
 KINDS, SHOWN = 4, 3  # different emoji; on a board
 CELL, SIDE = 16, 14  # pixels of a cell, of an emoji in it
@@ -158,23 +158,20 @@ def accuracy(model: nn.Module, part: str, smoke: bool) -> float:
     return float((answers == rows.answers).float().mean())
 
 
-def _weights(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def compare_networks(smoke: bool, seed: int) -> list[dict[str, Any]]:
     """How often each network answers rightly: entries as in a run's evaluation.json."""
     entries = []
     for name in NETWORKS:
         model, seconds = trained(name, seed, smoke)
         entries.append(
-            {
-                "name": name,
-                "role": "student" if name == "gcnet" else "baseline",
-                "parameters": _weights(model),
-                "metrics": {"accuracy": accuracy(model, "test", smoke)},
-                "cost": {"train_seconds": seconds},
-            }
+            entry(
+                name,
+                "student" if name == "gcnet" else "baseline",
+                model,
+                {"accuracy": accuracy(model, "test", smoke)},
+                seconds,
+                alone=name == "none",
+            )
         )
     return entries
 
@@ -207,13 +204,7 @@ def compare_blocks(smoke: bool, seed: int) -> list[dict[str, Any]]:
         metrics[name]["added_mb"] = peak_memory(partial(block, x)).added_bytes / 2**20
     metrics["nl"] |= place_differences(smoke, seed)
     return [
-        {
-            "name": name,
-            "role": "student" if name == "gc-block" else "baseline",
-            "parameters": _weights(block),
-            "metrics": metrics[name],
-            "cost": {},
-        }
+        entry(name, "student" if name == "gc-block" else "baseline", block, metrics[name])
         for name, block in blocks.items()
     ]
 

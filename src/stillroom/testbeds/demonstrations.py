@@ -23,7 +23,7 @@ from stillroom.methods.language.distillation_contrastive_decoding import (
     DistillationContrastiveDecoding,
     contrast_prompts,
 )
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 from stillroom.views.base import pad
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
@@ -115,7 +115,7 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     both = [contrast_prompts([shown], row["prompt"], shown=SHOWN, asked=ASKED) for shown, row in pairs]
     experts = [opened.view.tokenizer(expert)["input_ids"] for expert, _ in both]
     spoilt = [opened.view.tokenizer(amateur)["input_ids"] for _, amateur in both]
-    entries = [_entry("greedy", model, _share(opened, experts, pairs, None))]
+    entries = [entry("greedy", "baseline", model, {"exact_match": _share(opened, experts, pairs, None)})]
     for name, (settings, wrong, other) in RULES.items():
         torch.manual_seed(seed)
         rules = [
@@ -124,14 +124,9 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
             )
             for start in range(0, len(pairs), 64)
         ]
-        entries.append(_entry(name, model, _share(opened, experts, pairs, rules)))
+        share = _share(opened, experts, pairs, rules)
+        entries.append(entry(name, "student" if name == SLUG else "baseline", model, {"exact_match": share}))
     return entries
-
-
-def _entry(name: str, model: Any, share: float) -> dict[str, Any]:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    role = "student" if name == SLUG else "baseline"
-    return {"name": name, "role": role, "parameters": count, "metrics": {"exact_match": share}, "cost": {}}
 
 
 def _share(

@@ -28,7 +28,7 @@ from stillroom.data.files import load
 from stillroom.engine.loop import seed_all
 from stillroom.engine.schedule import factor
 from stillroom.methods.vision.oadp import OADP, Image, ObjectKnowledge
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.views.image import decode
 
 KINDS, EVERY = 40, 4  # emoji; one in so many is novel
@@ -275,17 +275,13 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     for name in DETECTORS:
         model, seconds = trained(name, seed, smoke)
         metrics = accuracies(detected(model, "test", smoke), "test", smoke)
-        entries.append(_entry(name, model, metrics, {"train_seconds": seconds}))
+        role = "student" if name == "oadp" else "baseline"
+        entries.append(entry(name, role, model, metrics, seconds, alone=name == "no-distillation"))
     clip = clip_model(smoke)
     for name, crop in CROPS.items():
-        entries.append(_entry(name, clip, accuracies(named(crop, "test", smoke), "test", smoke), {}))
+        role = "teacher" if name == "clip-adaptive" else "baseline"
+        entries.append(entry(name, role, clip, accuracies(named(crop, "test", smoke), "test", smoke)))
     return entries
-
-
-def _entry(name: str, model: nn.Module, metrics: dict[str, float], cost: dict[str, float]) -> dict[str, Any]:
-    role = {"oadp": "student", "clip-adaptive": "teacher"}.get(name, "baseline")
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": cost}
 
 
 BENCHES: dict[str, Bench] = {

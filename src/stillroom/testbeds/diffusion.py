@@ -27,7 +27,8 @@ from stillroom.data.files import load
 from stillroom.evaluate.frechet import frechet_distance
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.steered import STEERED
 from stillroom.views.diffusion import Denoiser
 from stillroom.views.load import Opened, open_model
 
@@ -193,10 +194,10 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     classes = torch.arange(len(noise)) % CLASSES
     taught = open_model(teacher(smoke), "denoiser")
     entries = [
-        _entry(
+        entry(
             f"teacher-{steps}-step" + "s" * (steps > 1),
             role,
-            taught,
+            taught.model,
             quality(drawn(taught, noise, classes, steps), classes),
         )
         for steps, role in ((16, "teacher"), (4, "baseline"), (1, "baseline"))
@@ -204,20 +205,13 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     for label, one in opened.items():
         role = "student" if label == name else "baseline"
         entries.append(
-            _entry(label, role, one, quality(drawn(one, noise, classes, 0), classes), run.trained[label].seconds)
+            entry(label, role, one.model, quality(drawn(one, noise, classes, 0), classes), run.trained[label].seconds)
         )
     return entries
 
 
-def _entry(
-    name: str, role: str, opened: Opened, metrics: dict[str, float], seconds: float | None = None
-) -> dict[str, Any]:
-    count = sum(parameter.numel() for parameter in opened.model.parameters())
-    cost = {} if seconds is None else {"train_seconds": seconds}
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": cost}
-
-
 BENCHES: dict[str, Bench] = {
+    "semantic-guidance": STEERED,
     "boot": Bench(
         claim="In one step a student taught without data draws nearer to real digits than its teacher in one step.",
         metric="frechet",

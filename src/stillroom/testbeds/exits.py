@@ -21,6 +21,7 @@ from stillroom.recipe import Scratch, check
 from stillroom.run import execute
 from stillroom.students.open import new_model
 from stillroom.students.truncate import find_layers, keep_layers
+from stillroom.testbeds.base import entry
 from stillroom.testbeds.described import described, rows_file
 from stillroom.views.load import Opened, open_model
 
@@ -45,14 +46,14 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
         new_model(scratch, "embeddings", lambda: texts, start)
         many = _run(folder, "many", {"model": str(start)}, list(EXITS), rows, smoke, seed)
         found = {f"mrr_{number}": found_at(many / f"exit-{number}", smoke) for number in EXITS[:-1]}
-        entries = [_entry(SLUG, many, found | {f"mrr_{EXITS[-1]}": found_at(many / "model", smoke)})]
+        entries = [_read(SLUG, many, found | {f"mrr_{EXITS[-1]}": found_at(many / "model", smoke)})]
         for number in ALONE:
             cut = {"cut": {"of": str(start), "layers": list(range(number))}}
             alone = _run(folder, f"alone-{number}", cut, [number], rows, smoke, seed)
-            entries.append(_entry(f"alone-{number}", alone, {f"mrr_{number}": found_at(alone / "model", smoke)}))
+            entries.append(_read(f"alone-{number}", alone, {f"mrr_{number}": found_at(alone / "model", smoke)}))
         last = _run(folder, "last", {"model": str(start)}, [EXITS[-1]], rows, smoke, seed)
         read = {f"mrr_{number}": found_at(last / "model", smoke, layers=number) for number in EXITS}
-        return [*entries, _entry("last-only", last, read)]
+        return [*entries, _read("last-only", last, read)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,11 +83,9 @@ def _run(folder: Path, name: str, student: dict[str, Any], exits: list[int], row
     return execute(check(recipe), timed=False).folder
 
 
-def _entry(name: str, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
-    opened = open_model(str(folder / "model"), "embeddings")
-    count = sum(parameter.numel() for parameter in opened.model.parameters())
-    role = "student" if name == SLUG else "baseline"
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": {}}
+def _read(name: str, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
+    model = open_model(str(folder / "model"), "embeddings").model
+    return entry(name, "student" if name == SLUG else "baseline", model, metrics)
 
 
 @torch.no_grad()

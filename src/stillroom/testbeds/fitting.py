@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,16 +62,3 @@ def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
-
-
-def entry(
-    name: str, role: str, model: nn.Module, metrics: dict[str, float], seconds: float | None = None
-) -> dict[str, Any]:
-    """An entry as in a run's evaluation.json."""
-    return {
-        "name": name,
-        "role": role,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "metrics": metrics,
-        "cost": {} if seconds is None else {"train_seconds": seconds},
-    }

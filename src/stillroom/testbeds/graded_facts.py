@@ -33,7 +33,7 @@ from stillroom.data.files import load
 from stillroom.evaluate.semantic_entropy import entropies, naive_entropy
 from stillroom.evaluate.statistics import auroc, bootstrap_measure
 from stillroom.methods.analysis.semantic_entropy_probes import SemanticEntropyProbe, best_split
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import open_model
 
@@ -256,16 +256,16 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
             states, targets = (np.concatenate([getattr(one, what) for one in fitted_on]) for what in (position, target))
             probe.fit(states, targets)
             doubts[where, relation] = probe.predict_proba(getattr(tried[relation], position))[:, 1]
-        entries.append(_entry(name, doubts, seen, tried, time.perf_counter() - began))
+        entries.append(_told(name, doubts, seen, tried, time.perf_counter() - began))
     for name in tried["in_region"].doubts:
         doubts = {
             (where, relation): tried[relation].doubts[name] for where in ("same", "shifted") for relation in ASKED
         }
-        entries.append(_entry(name, doubts, seen, tried, None))
+        entries.append(_told(name, doubts, seen, tried, None))
     return entries
 
 
-def _entry(
+def _told(
     name: str, doubts: Doubts, seen: dict[str, Told], tried: dict[str, Told], seconds: float | None
 ) -> dict[str, Any]:
     found: dict[str, list[float]] = defaultdict(list)
@@ -277,13 +277,7 @@ def _entry(
         found[f"interval_{where}"].append(high - low)
     metrics = {key: float(np.nanmean(values)) for key, values in found.items()}  # no AUROC where all is wrong, or right
     metrics["wrong"] = float(np.mean([told.wrong.mean() for told in tried.values()]))
-    return {
-        "name": name,
-        "role": "student" if name == "semantic-entropy-probes" else "baseline",
-        "parameters": 0,
-        "metrics": metrics,
-        "cost": {} if seconds is None else {"train_seconds": seconds},
-    }
+    return entry(name, "student" if name == "semantic-entropy-probes" else "baseline", 0, metrics, seconds)
 
 
 DOUBTED = Bench(

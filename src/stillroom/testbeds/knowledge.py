@@ -36,7 +36,7 @@ from stillroom.synthesis.critic import Critic, triple_features
 from stillroom.synthesis.local import writing
 from stillroom.synthesis.triples import Relation
 from stillroom.synthesis.writers import FunctionWriter
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
 
@@ -249,14 +249,13 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     told = open_model(teacher(smoke), "language", max_length=64)
     asked = [(word, relation) for word in words("test")[: TESTED[smoke]] for relation in ASKED_FOR[smoke]]
     prompts = [relation.prompt(word, shots=0)[0] for word, relation in asked]
-    entries = [_entry("teacher", "teacher", told, _validity(told, asked, prompts), {})]
+    entries = [entry("teacher", "teacher", told.model, _validity(told, asked, prompts))]
     prompts = [student_prompt(word, relation.name) for word, relation in asked]
     for name in (SLUG, "medium-filtration", "unfiltered", "wordnet-itself"):
         student, seconds = _student(graphs[name], smoke, seed)
         metrics = _validity(student, asked, prompts) | _quality(graphs[name])
-        entries.append(
-            _entry(name, "student" if name == SLUG else "baseline", student, metrics, {"train_seconds": seconds})
-        )
+        role, alone = "student" if name == SLUG else "baseline", name == "wordnet-itself"
+        entries.append(entry(name, role, student.model, metrics, seconds, alone=alone))
     return entries
 
 
@@ -306,11 +305,6 @@ def _quality(graph: Dataset) -> dict[str, float]:
         "unique_tails": float(len({row["tail"] for row in rows})),
         "graph_validity": sum(map(right, rows)) / max(len(rows), 1),
     }
-
-
-def _entry(name: str, role: str, opened: Opened, metrics: dict[str, float], cost: dict[str, float]) -> dict[str, Any]:
-    count = sum(parameter.numel() for parameter in opened.model.parameters())
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": cost}
 
 
 WRITTEN = Bench(

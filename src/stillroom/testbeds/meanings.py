@@ -26,7 +26,7 @@ from stillroom.errors import UserError
 from stillroom.methods.parsing.constrained_lm_parser import ConstrainedLMParser, Parse, training_rows
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 from stillroom.views.load import Opened, open_model
 
 MODEL = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -212,19 +212,10 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
                 )
                 metrics = scored(rows, parser.parse(said), target)
                 label = f"{'constrained' if constrained else 'free'}-{name}-{count}"
-                size = sum(parameter.numel() for parameter in opened.model.parameters())
-                entries.append(
-                    {
-                        "name": label,
-                        "role": "baseline",
-                        "parameters": size,
-                        "metrics": metrics,
-                        "cost": {"train_seconds": seconds},
-                    }
-                )
+                entries.append(entry(label, "baseline", opened.model, metrics, seconds))
     entries[0] |= {"name": SLUG, "role": "student"}
-    for entry in entries[1:4]:
-        entry["name"] = entry["name"].rpartition("-")[0]
+    for one in entries[1:4]:
+        one["name"] = one["name"].rpartition("-")[0]
     return entries
 
 

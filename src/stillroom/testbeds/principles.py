@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.methods.analysis.survey_kd_principles import Sweep, softened_loss, sweep
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.fields import FIELD, accuracy, by_labels, few, rows, whole
-from stillroom.testbeds.fitting import entry, fit, seeded
+from stillroom.testbeds.fitting import fit, seeded
 from stillroom.testbeds.principles_of_divergence import DIVERGENCES
 from stillroom.testbeds.principles_of_knowledge import KNOWLEDGE
 from stillroom.testbeds.principles_of_text import ACCESS
@@ -79,7 +79,7 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     for (heat, weight), (model, seconds) in trained.items():
         metrics = {"accuracy": accuracy(model, "test", smoke), "validation": found.values[heat, weight]}
         name = f"T={heat:g} a={weight:g}" if weight else "alone"
-        entries.append(entry(name, "baseline", model, metrics, seconds))
+        entries.append(entry(name, "baseline", model, metrics, seconds, alone=name == "alone"))
         if (heat, weight) == (inner, WEIGHTS[-1]):
             entries.insert(1, entry(SLUG, "student", model, metrics | {"temperature": heat}, seconds))
     for units in (TEACHERS[0], TEACHERS[-1]):

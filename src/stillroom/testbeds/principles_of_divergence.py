@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.objectives import Divergence, forward_kl, jsd, reverse_kl, skew_forward_kl, skew_reverse_kl
-from stillroom.testbeds.base import Bench
-from stillroom.testbeds.fitting import entry
+from stillroom.testbeds.base import Bench, entry
 
 SLUG = "survey-llm-kd"
 CLASSES, STARTS = 60, 9

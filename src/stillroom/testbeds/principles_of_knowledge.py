@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from stillroom.blocks.mutual import mutual_divergence
 from stillroom.methods.analysis.survey_kd_principles import softened_loss
 from stillroom.objectives import angle_relation, attention_map, distance_relation, gram_relation, mse
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.fields import Rows, accuracy, by_labels, few, rows, whole
-from stillroom.testbeds.fitting import entry, fit, seeded
+from stillroom.testbeds.fitting import fit, seeded
 
 SLUG = "survey-kd"
 STEPS = {False: 600, True: 3}
@@ -168,7 +168,9 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     entries = [entry("teacher", "teacher", teacher, {"accuracy": accuracy(teacher, "test", smoke)}, spent)]
     for name, (model, seconds) in made.items():
         metrics = {part: accuracy(model, split, smoke) for part, split in (("accuracy", "test"), ("validation",) * 2)}
-        entries.append(entry(name, "student" if name == SLUG else "baseline", model, metrics, seconds))
+        entries.append(
+            entry(name, "student" if name == SLUG else "baseline", model, metrics, seconds, alone=name == "alone")
+        )
     return entries
 
 

@@ -21,9 +21,9 @@ from stillroom.data.files import load
 from stillroom.methods.analysis.survey_kd_principles import softened_loss
 from stillroom.methods.analysis.survey_llm_kd_methods import checklist
 from stillroom.objectives import mse
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.fields import by_labels, whole
-from stillroom.testbeds.fitting import entry, fit, seeded
+from stillroom.testbeds.fitting import fit, seeded
 
 SLUG = "survey-llm-kd-methods"
 WORDS, LENGTH, CLASSES = 4096, 24, 45  # hashed words; words that are read of a definition

@@ -32,7 +32,7 @@ from stillroom.recipe import check
 from stillroom.run import execute
 from stillroom.synthesis.quotes import write_quotes
 from stillroom.synthesis.writers import FunctionWriter
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
 
@@ -241,30 +241,25 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     def quote(opened: Opened, new: int = 80) -> list[str]:
         return _write(opened, [quoter_prompt(row["question"], row["context"]) for row in rows], new)
 
+    def answered(
+        name: str, opened: Opened, said: list[str], scores: dict[str, float] | None = None, spent: float | None = None
+    ) -> dict[str, Any]:
+        metrics = {"accuracy": exact_match(said, right)} | (scores or {})
+        return entry(name, "student" if name == SLUG else "baseline", opened.model, metrics, spent)
+
     entries = []
-    for name, opened, cost in ((SLUG, made, {"train_seconds": seconds}), ("untuned-quoter", base, {})):
+    for name, opened, spent in ((SLUG, made, seconds), ("untuned-quoter", base, None)):
         replies = quote(opened)
         pairs = answer_from_quotes(rows, lambda _, said=replies: said, read)  # type: ignore[misc]
-        entries.append(_entry(name, opened, [said for said, _ in pairs], right, reply_scores(replies, gold), cost))
+        entries.append(answered(name, opened, [said for said, _ in pairs], reply_scores(replies, gold), spent))
     whole = read([reader_prompt(row["question"], row["context"].split("\n")) for row in rows])
-    entries.append(_entry("full-context", base, whole, right, {}, {}))
-    entries.append(
-        _entry("gold-quotes", base, read([reader_prompt(r["question"], r["gold"]) for r in rows]), right, {}, {})
-    )
+    entries.append(answered("full-context", base, whole))
+    entries.append(answered("gold-quotes", base, read([reader_prompt(row["question"], row["gold"]) for row in rows])))
     replies = quote(raft, 100)
     last = [reply.rpartition("Answer:")[2].strip() for reply in replies]
     found = reply_scores([reply.partition("\nAnswer:")[0] for reply in replies], gold)
-    entries.append(_entry("raft", raft, last, right, found, {"train_seconds": raft_seconds}))
+    entries.append(answered("raft", raft, last, found, raft_seconds))
     return entries
-
-
-def _entry(
-    name: str, opened: Opened, said: list[str], right: list[str], scores: dict[str, float], cost: dict[str, float]
-) -> dict[str, Any]:
-    count = sum(parameter.numel() for parameter in opened.model.parameters())
-    metrics = {"accuracy": exact_match(said, right)} | scores
-    role = "student" if name == SLUG else "baseline"
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": cost}
 
 
 QUOTED = Bench(

@@ -25,6 +25,7 @@ from stillroom.evaluate.spans import span_f1
 from stillroom.recipe import check
 from stillroom.run import execute
 from stillroom.students.classes import add_classes
+from stillroom.testbeds.base import entry
 from stillroom.testbeds.described import rows_file
 from stillroom.views.load import Opened, open_model
 from stillroom.views.tagging import TokenClassifier
@@ -160,19 +161,17 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
                 scores.append(told(before, task, smoke))
             average = sum(score["macro_f1"] for score in scores) / len(scores)
             metrics = scores[-1] | {"average_f1": average}
-            entries.append(_entry(name, before, metrics, time.monotonic() - began))
+            entries.append(_told(name, before, metrics, time.monotonic() - began))
         metrics = told(str(joint.model), len(TASKS) - 1, smoke)
-        entries.append(_entry("joint", str(joint.model), metrics | {"average_f1": metrics["macro_f1"]}, 0.0))
+        entries.append(_told("joint", str(joint.model), metrics | {"average_f1": metrics["macro_f1"]}, None))
         return entries
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _entry(name: str, model: str, metrics: dict[str, float], seconds: float) -> dict[str, Any]:
-    opened = open_model(model, "token-classifier")
-    count = sum(parameter.numel() for parameter in opened.model.parameters())
-    role = "student" if name == "is3" else "teacher" if name == "joint" else "baseline"
-    return {"name": name, "role": role, "parameters": count, "metrics": metrics, "cost": {"train_seconds": seconds}}
+def _told(name: str, folder: str, metrics: dict[str, float], seconds: float | None) -> dict[str, Any]:
+    role = {"is3": "student", "joint": "teacher"}.get(name, "baseline")
+    return entry(name, role, open_model(folder, "token-classifier").model, metrics, seconds, alone=name == "sequential")
 
 
 def grown(model: str, count: int, folder: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.methods.reasoning.mix_thoughts import KINDS, Kind, MixThoughts, answer_of, asked
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.small_llama import parameters, train, untrained, writer
 from stillroom.testbeds.two_unknowns import Problem, Solver, problems, readings, thought
 from stillroom.verify.answers import number_in, same_number
@@ -82,7 +82,7 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
         **{kind: [row for row in rows if row["kind"] == kind] for kind in KINDS},
         "answers-only": bare,
     }
-    entries = [_entry("solver", "teacher", _solver(halves))]
+    entries = [entry("solver", "teacher", 0, _solver(halves))]
     size = parameters(start)
     for name, own in data.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -92,11 +92,11 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
             )
             written = _written(model, name, halves, NEW_TOKENS[smoke])
         role = "student" if name == "mix-thoughts" else "baseline"
-        entries.append(_entry(name, role, _shares(written, halves), size, seconds))
+        entries.append(entry(name, role, size, _shares(written, halves), seconds, alone=name == "answers-only"))
         if name == "mix-thoughts":
-            entries.append(_entry("mix-vote", "baseline", _shares(written, halves, rule="vote"), size, seconds))
+            entries.append(entry("mix-vote", "baseline", size, _shares(written, halves, rule="vote"), seconds))
             entries += [
-                _entry(f"mix-{kind}", "baseline", _shares(written, halves, priority=[kind]), size, seconds)
+                entry(f"mix-{kind}", "baseline", size, _shares(written, halves, priority=[kind]), seconds)
                 for kind in KINDS
             ]
     return entries
@@ -143,13 +143,6 @@ def _solver(halves: dict[str, list[Problem]]) -> dict[str, float]:
             same_number(answer_of({kind: text}), one.answer) for (text,), one in zip(said, rows, strict=True)
         ) / len(rows)
     return shares
-
-
-def _entry(
-    name: str, role: str, metrics: dict[str, float], size: int = 0, seconds: float | None = None
-) -> dict[str, Any]:
-    cost = {} if seconds is None else {"train_seconds": seconds}
-    return {"name": name, "role": role, "parameters": size, "metrics": metrics, "cost": cost}
 
 
 MIXED = Bench(

@@ -26,7 +26,7 @@ from stillroom.data.files import load
 from stillroom.errors import need
 from stillroom.evaluate import topics as measures
 from stillroom.methods.lexical.s3_topics import SemanticSignalSeparation, vocabulary
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.word_vectors import corpus, skip_gram
 
 FILES = (
@@ -153,10 +153,10 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     )
     words = vocabulary(drawn.texts, least=LEAST[smoke], stop_words=None)
     embedded(words)  # whoever comes first must not pay for it
-    return [_entry(name, find, drawn, words, seed, smoke) for name, find in MODELS.items()]
+    return [_told(name, find, drawn, words, seed, smoke) for name, find in MODELS.items()]
 
 
-def _entry(
+def _told(
     name: str, find: Callable[[Texts, list[str], int], Found], drawn: Texts, words: list[str], seed: int, smoke: bool
 ) -> dict[str, Any]:
     began = time.perf_counter()
@@ -172,8 +172,7 @@ def _entry(
         "stop_words": measures.stop_word_share(topics, ENGLISH_STOP_WORDS),
         "purity": measures.purity(strongest.tolist(), drawn.labels),
     }
-    role = "student" if name == "s3-topics" else "baseline"
-    return {"name": name, "role": role, "parameters": 0, "metrics": metrics, "cost": {"train_seconds": seconds}}
+    return entry(name, "student" if name == "s3-topics" else "baseline", 0, metrics, seconds)
 
 
 SEPARATED = Bench(

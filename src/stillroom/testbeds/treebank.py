@@ -28,7 +28,7 @@ from stillroom.blocks.trees import Tree, right_binarised, spans_of, tree_of, wor
 from stillroom.evaluate.brackets import mean_f1
 from stillroom.methods.parsing.tree_averaging import TreeAveraging
 from stillroom.objectives.trees import tree_nll
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.views.base import pad
 
 SIZES = {False: {"train": 1500, "validation": 200, "test": 500}, True: {"train": 60, "validation": 20, "test": 20}}
@@ -250,10 +250,10 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     best = max(before, key=lambda name: mean_f1(held_out, before[name]))
     together = list(zip(*teachers.values(), strict=True))
     entries = [
-        *(_entry(mode, mean_f1(gold, TreeAveraging(mode=mode).fit_transform(together))) for mode in MODES),  # type: ignore[arg-type]
-        _entry("best-teacher", f1[best]),
-        _entry("mean-teacher", sum(f1.values()) / len(f1)),
-        *(_entry(name, value) for name, value in f1.items()),
+        *(_of_trees(mode, mean_f1(gold, TreeAveraging(mode=mode).fit_transform(together))) for mode in MODES),  # type: ignore[arg-type]
+        _of_trees("best-teacher", f1[best]),
+        _of_trees("mean-teacher", sum(f1.values()) / len(f1)),
+        *(_of_trees(name, value) for name, value in f1.items()),
     ]
     entries[0] |= {"name": SLUG, "role": "student"}
     shown = parsed("train", smoke, seed)
@@ -266,17 +266,15 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
         began = time.monotonic()
         student, vocabulary = trained(trees, smoke, seed)
         seconds = time.monotonic() - began
-        count = sum(parameter.numel() for parameter in student.parameters())
-        entry = {"parameters": count, "cost": {"train_seconds": seconds}}
-        entries.append(_entry(name, 0.0) | entry | {"metrics": _of_student(student, vocabulary, gold)})
+        entries.append(entry(name, "baseline", student, _of_student(student, vocabulary, gold), seconds))
     return entries
 
 
 MODES = ("generative", "selective")
 
 
-def _entry(name: str, value: float) -> dict[str, Any]:
-    return {"name": name, "role": "baseline", "parameters": 0, "metrics": {"f1": value}, "cost": {}}
+def _of_trees(name: str, value: float) -> dict[str, Any]:
+    return entry(name, "baseline", 0, {"f1": value})
 
 
 AVERAGED = Bench(

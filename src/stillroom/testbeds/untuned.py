@@ -24,7 +24,7 @@ from stillroom.data.files import load
 from stillroom.evaluate import isotropy
 from stillroom.evaluate.retrieval import dense_retrieval
 from stillroom.methods.embeddings.isotropy import Isotropy
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import Bench, entry, trained_once
 
 LANGUAGES = ("en", "de", "fr", "es")
 TEXTS = 40_000  # that the encoder learns from
@@ -128,7 +128,7 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
                 settings = {"repair": "clusters"}  # a smoke run has too few rows to whiten
             began = time.perf_counter()
             sides = both if settings is None else [Isotropy(**settings).fit_transform(side) for side in both]
-            entries.append(_entry(name, sides, time.perf_counter() - began))
+            entries.append(_found(name, sides, time.perf_counter() - began))
     return entries
 
 
@@ -139,7 +139,7 @@ def translations_found(english: np.ndarray, german: np.ndarray) -> float:
     return sum(dense_retrieval(*sides, own, 1)["recall@1"] for sides in ((left, right), (right, left))) / 2
 
 
-def _entry(name: str, sides: list[np.ndarray], seconds: float) -> dict[str, Any]:
+def _found(name: str, sides: list[np.ndarray], seconds: float) -> dict[str, Any]:
     english, german = sides
     found = isotropy.anisotropy(english, german)
     metrics = {
@@ -150,7 +150,7 @@ def _entry(name: str, sides: list[np.ndarray], seconds: float) -> dict[str, Any]
         "partition_isotropy": isotropy.partition_isotropy(np.concatenate(sides)),
     }
     role = {"isotropy": "student", "teacher": "teacher"}.get(name, "baseline")
-    return {"name": name, "role": role, "parameters": 0, "metrics": metrics, "cost": {"train_seconds": seconds}}
+    return entry(name, role, 0, metrics, seconds)
 
 
 EVEN = Bench(

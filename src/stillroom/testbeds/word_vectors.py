@@ -22,7 +22,7 @@ from stillroom.data.pydocs import Source, functions
 from stillroom.errors import need
 from stillroom.evaluate.similarity import word_similarity
 from stillroom.methods.lexical.retrofitting import Retrofitting, lexicon_graph
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import Bench, entry
 from stillroom.testbeds.described import PACKAGES
 
 WIDTH = 100
@@ -107,15 +107,15 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
         "shuffled-lexicon": _shuffled(everything, seed),
         "judged-pairs-told": everything + listed["judged"],
     }
-    entries = [_entry("trained", words, vectors)]
+    entries = [_told("trained", words, vectors)]
     for name, pairs in lexicons.items():
         began = time.perf_counter()
         moved = Retrofitting(graph=lexicon_graph(words, pairs)).fit_transform(vectors)
-        entries.append(_entry(name, words, moved, time.perf_counter() - began))
+        entries.append(_told(name, words, moved, time.perf_counter() - began))
     began = time.perf_counter()
     told = [list(pair) for pair in everything[::2]]  # one way: skip-gram reads both
     joint = skip_gram([*texts, *told], seed=seed, smoke=smoke)
-    return [*entries, _entry("lexicon-in-training", *joint, time.perf_counter() - began)]
+    return [*entries, _told("lexicon-in-training", *joint, time.perf_counter() - began)]
 
 
 def _shuffled(pairs: Pairs, seed: int) -> Pairs:
@@ -125,14 +125,9 @@ def _shuffled(pairs: Pairs, seed: int) -> Pairs:
     return [(first, other) for (first, _), other in zip(pairs, neighbours, strict=True)]
 
 
-def _entry(name: str, words: list[str], vectors: np.ndarray, seconds: float | None = None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "role": "student" if name == "retrofitting" else "baseline",
-        "parameters": vectors.size,
-        "metrics": likeness(words, vectors),
-        "cost": {} if seconds is None else {"train_seconds": seconds},
-    }
+def _told(name: str, words: list[str], vectors: np.ndarray, seconds: float | None = None) -> dict[str, Any]:
+    role = "student" if name == "retrofitting" else "baseline"
+    return entry(name, role, vectors.size, likeness(words, vectors), seconds)
 
 
 RETROFITTED = Bench(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stillroom.blocks.diffusion import Path
+from stillroom.checks import agree
 from stillroom.errors import UserError
 from stillroom.method import Step
 from stillroom.methods.diffusion.boot import BOOT
@@ -176,3 +177,11 @@ def test_a_student_that_predicts_noise_is_refused():
     other = Denoiser(size=4, channels=1, schedule={"num_train_timesteps": STEPS})
     with pytest.raises(UserError, match="prediction_type: sample"):
         BOOT().setup(torch.nn.Linear(1, 1), None, None, other)
+
+
+def test_a_teacher_with_another_schedule_is_refused():
+    teacher = Denoiser(size=4, channels=1, schedule=SCHEDULE | {"beta_schedule": "squaredcos_cap_v2"})
+    student = Denoiser(size=4, channels=1, schedule=SCHEDULE)
+    assert agree([Denoiser(size=4, channels=1, schedule=SCHEDULE)], student, {}) is None
+    with pytest.raises(UserError, match="another schedule"):
+        agree([teacher], student, {})

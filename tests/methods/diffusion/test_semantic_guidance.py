@@ -3,6 +3,8 @@
 .venv/bin/python -m pytest tests/methods/diffusion/test_semantic_guidance.py
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,39 @@ def test_what_does_not_fit_is_refused():
     rule(empty, prompt, phrases)
     with pytest.raises(ValueError, match="2 thresholds for 2 phrases"):
         rule(empty, prompt, phrases)
+
+
+class Network:
+    """Predicts the picture plus a pattern as strong as the text's mean; counts how often it was asked."""
+
+    asked = 0
+    pattern = torch.arange(1.0, 33.0).reshape(2, 4, 4)
+
+    def __call__(self, x, t, context, encoder_attention_mask=None):
+        self.asked += 1
+        weight = torch.ones(context.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask.float()
+        said = (context.mean(-1) * weight).sum(1) / weight.sum(1)
+        return SimpleNamespace(sample=x + said.reshape(-1, 1, 1, 1) * self.pattern)
+
+
+def test_the_network_is_asked_once_for_all_texts_of_a_step():
+    generator = torch.Generator().manual_seed(0)
+    x, contexts = torch.randn(3, 2, 4, 4, generator=generator), torch.randn(4, 3, 5, 8, generator=generator)
+    masks = torch.ones(4, 3, 5, dtype=torch.bool)
+    masks[:, :, 3:] = False
+    network, rule = Network(), SemanticGuidance(warmup=0, threshold=0.9)
+    for step in range(3):
+        found = rule.noise(network, x, torch.tensor(step), contexts, masks)
+    again = SemanticGuidance(warmup=0, threshold=0.9)
+    means = contexts[:, :, :3].mean((2, 3)).reshape(4, 3, 1, 1, 1) * Network.pattern
+    for _ in range(3):
+        wanted = again(x + means[0], x + means[1], x + means[2:])
+    assert network.asked == 3
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_prompt_without_phrases_asks_for_two_texts():
+    x, contexts = torch.randn(3, 2, 4, 4), torch.randn(2, 3, 5, 8)
+    found = SemanticGuidance(guidance=2.0).noise(Network(), x, torch.tensor(0), contexts)
+    empty, prompt = contexts.mean((2, 3)).reshape(2, 3, 1, 1, 1) * Network.pattern
+    torch.testing.assert_close(found, x + empty + 2.0 * (prompt - empty))

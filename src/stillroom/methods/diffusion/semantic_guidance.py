@@ -31,6 +31,7 @@ step are affordable. It can't show what the model does not know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +47,7 @@ class SemanticGuidance:
         guidance: w, of the whole prompt, >= 0; 1 is the prompt's own prediction.
         phrase_guidance: w_c, of a phrase that has drifted away, >= 0.
         threshold: th, the similarity below which a phrase has drifted, in [0, 1]; one number, or one for each phrase
-        and
-            a last one for what is in none of them. 0 never adds anything.
+            and a last one for what is in none of them. 0 never adds anything.
         quantile: q in [0, 1), the share of each channel that is set to 0.
         momentum: b in [0, 1), of the running mean of what is added.
         momentum_scale: s >= 0, how much of that mean is added to a phrase's direction.
@@ -81,6 +81,25 @@ class SemanticGuidance:
         self.warmup, self.cooldown, self.window = warmup, cooldown, window
         self.similarities: list[Tensor] = []
         self.running: Tensor | None = None
+
+    def noise(self, network: Any, x: Tensor, t: Tensor, contexts: Tensor, masks: Tensor | None = None) -> Tensor:
+        """The noise to take out of x_t, as a scheduler's step is given it; asks the network once.
+
+        Args:
+            network: a diffusers `UNet2DConditionModel`, or what is called like one, that predicts noise.
+            x: pictures at timestep t, [B, C, height, width].
+            t: one timestep for all.
+            contexts: encoded texts [P + 2, B, L, D]: the empty prompt, the prompt, and each of its phrases.
+            masks: which of the texts' places are read, [P + 2, B, L]; all, if None.
+
+        Returns:
+            [B, C, height, width].
+        """
+        texts = len(contexts)
+        said = None if masks is None else masks.flatten(0, 1)
+        found = network(x.repeat(texts, 1, 1, 1), t, contexts.flatten(0, 1), encoder_attention_mask=said).sample
+        empty, prompt, *phrases = found.unflatten(0, (texts, len(x)))
+        return self(empty, prompt, torch.stack(phrases) if phrases else x.new_zeros(0, *x.shape))
 
     def __call__(self, empty: Tensor, prompt: Tensor, phrases: Tensor) -> Tensor:
         """The noise to take out at this step.
