@@ -40,13 +40,13 @@ NETWORK = {
     "out_channels": 1,
     "layers_per_block": 1,
     "norm_num_groups": 8,
-    "block_out_channels": [32, 64],
+    "block_out_channels": [16, 32],
     "down_block_types": ["DownBlock2D", "DownBlock2D"],
     "up_block_types": ["UpBlock2D", "UpBlock2D"],
     "num_class_embeds": CLASSES + 1,
     "attention_head_dim": 16,
 }
-STEPS = {"teacher": 1500, "student": 600}
+STEPS = {"teacher": 2000, "student": 250}
 DRAWN = {False: 1000, True: 40}
 WISHES = {"train": 2000, "validation": 20}
 
@@ -183,7 +183,7 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
             "data": {name: {"source": wishes(count), "format": "class"} for name, count in WISHES.items()},
             "method": {"name": name, **settings},
             "against": [{"name": name, "label": label, **own} for label, own in others],
-            "train": _train("student", smoke, learning_rate=5e-4, seed=seed),
+            "train": _train("student", smoke, learning_rate=1e-3, seed=seed),
         }
         run = execute(check(recipe, "the testbed's recipe for boot"), timed=False)
         opened = {name: open_model(str(run.model), "denoiser")}

@@ -32,7 +32,7 @@ from stillroom.views.load import Opened
 from stillroom.views.locate import locate
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-STUDENT = {"of": MINILM, "layers": [0, 5], "vocabulary": 6000}
+LAYERS, VOCABULARY, WARM_UP = (0, 5), 6000, 80
 ROWS = {"train": 5000, "validation": 60}
 POOL, QUERIES, CANDIDATES = 1000, 500, 10
 NEGATIVES, AMONG = 1, 20  # others of a row, drawn from so many that BM25 likes best
@@ -89,8 +89,8 @@ def teacher() -> str:
     return str(build_once("testbeds/retrieval-teacher", fingerprint(MINILM, SCALE), build))
 
 
-def start(smoke: bool = False) -> str:
-    """The folder of the dual encoder that everybody starts from.
+def start(smoke: bool = False, *, layers: tuple[int, ...] = LAYERS, steps: int = WARM_UP) -> str:
+    """The folder of the dual encoder that everybody starts from: some of the teacher's layers, trained for so long.
 
     It was trained on cosines. What takes their place is a layer that multiplies by one number, such that vectors of the
     usual length give ``SCALE`` cosines: a student that must give unit vectors could not give its teacher's margins.
@@ -100,10 +100,13 @@ def start(smoke: bool = False) -> str:
         "retrieval-start",
         {
             "task": "embeddings",
-            "student": {"cut": STUDENT, "max_length": WINDOW},
+            "student": {
+                "cut": {"of": MINILM, "layers": list(layers), "vocabulary": VOCABULARY},
+                "max_length": WINDOW,
+            },
             "data": rows_file("described-train", rows),
             "method": "contrastive",
-            "train": _train(80, smoke, batch_size=64, learning_rate=3e-4),
+            "train": _train(steps, smoke, batch_size=64, learning_rate=3e-4),
         },
     )
 

@@ -35,7 +35,7 @@ CHOSEN: dict[str, Any] = {"guidance": 3.0, "phrase_guidance": 3.0, "threshold": 
 def painted(
     model: ground.Painter, asked: list[tuple[int, int]], noise: Tensor, settings: dict[str, Any] | None
 ) -> Tensor:
-    """Pictures [N, 3, 16, 32] of pairs, from this noise; steered by the rule, or by the prompt alone without any."""
+    """Pictures [N, 3, 12, 24] of pairs, from this noise; steered by the rule, or by the prompt alone without any."""
     texts = [["" for _ in asked], [ground.prompt(pair) for pair in asked]]
     if settings is not None:
         texts += [[ground.phrase(pair[place]) for pair in asked] for place in range(2)]
@@ -66,7 +66,7 @@ def compared(smoke: bool, seed: int, split: str, systems: dict[str, dict[str, An
     model, reader, draw = ground.painter(smoke), ground.judge(smoke), random.Random(seed)
     asked = [draw.choice(ground.pairs(split)) for _ in range(ASKED[smoke])]
     asked = [(pair[0], pair[1]) if draw.random() < 0.5 else (pair[1], pair[0]) for pair in asked]
-    real = ground.drawn(ground.objects(split), asked, draw)
+    real = ground.drawn(asked, draw)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(asked), 3, ground.SIDE, 2 * ground.SIDE, generator=generator)
     entries = []

@@ -1,10 +1,10 @@
 """A small text-to-image model: pairs of emoji side by side, drawn from a prompt that names them.
 
-A picture is 16 x 32 pixels in [-1, 1]: two halves on one flat background, in each an emoji of 16, or in one of them
-none. The prompt names what is there ("a helicopter and a pill", "a pill"); which half an emoji stands in is not said.
-Some pairs never occur in training. The words are read by a transformer of two layers that is trained together with the
-network that predicts the noise and then frozen, as nothing larger that reads English is at hand. A judge, trained on
-the halves, says which emoji a half shows.
+A picture is 12 x 24 pixels in [-1, 1]: two halves on one flat background, in each an emoji of 11 pixels somewhere. The
+prompt names both ("a helicopter and a pill"), or, as captions do, one of them alone; which half an emoji stands in is
+not said. Some pairs never occur in training. The words are read by a transformer of two layers that is trained
+together with the network that predicts the noise and then frozen, as nothing larger that reads English is at hand. A
+judge, trained on the halves, says which emoji a half shows.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.data.cache import build_once, fingerprint
-from stillroom.data.files import load
+from stillroom.data.emoji.base_table import cast
 
-SIDE, KINDS, WIDTH, WINDOW = 16, 16, 64, 16
-PICTURES = {"train": 1600, "validation": 400, "test": 400}  # of one emoji each
-HELD_OUT = {"validation": 15, "test": 30}  # pairs of 120 that never occur in training
+SIDE, DRAWN, KINDS, WIDTH, WINDOW = 12, 11, 12, 64, 16
+HELD_OUT = {"validation": 10, "test": 20}  # pairs of 66 that never occur in training
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear"}
 NETWORK = {
     "sample_size": (SIDE, 2 * SIDE),
@@ -43,9 +43,9 @@ NETWORK = {
     "cross_attention_dim": WIDTH,
     "attention_head_dim": 4,
 }
-TRAIN = {False: {"steps": 1500, "batch": 32}, True: {"steps": 2, "batch": 4}}
-JUDGED = {False: 1500, True: 2}  # steps of the judge
-NOTHING, ALONE = 0.1, 0.4  # shares of training rows whose prompt is empty, and that show one emoji alone
+TRAIN = {False: {"steps": 2000, "batch": 32}, True: {"steps": 2, "batch": 4}}
+JUDGED = {False: 600, True: 2}  # steps of the judge
+NOTHING, ONE = 0.1, 0.4  # shares of training rows whose prompt is empty, and names one emoji alone
 
 
 # --- pictures and prompts ---------------------------------------------------------------------------------------------
@@ -53,26 +53,20 @@ NOTHING, ALONE = 0.1, 0.4  # shares of training rows whose prompt is empty, and 
 
 @dataclass(frozen=True)
 class Objects:
-    """Single emoji: colours [N, 3, 16, 16] in [0, 1], where the emoji is [N, 1, 16, 16], and its kind [N]."""
+    """The emoji: colours [kinds, 3, 11, 11] in [0, 1], how opaque they are [kinds, 1, 11, 11], and their names."""
 
-    pixels: Tensor
-    shown: Tensor
-    kinds: Tensor
+    colours: Tensor
+    opaque: Tensor
     names: tuple[str, ...]
 
 
 @cache
-def objects(split: str) -> Objects:
-    """The emoji of a split; the kinds are the same in all."""
-    rows = load("emoji", view="objects", split=split, limit=PICTURES[split], size=SIDE, kinds=KINDS)
-    pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows["image"]])
-    shown = np.stack([np.asarray(mask) > 0 for mask in rows["mask"]])
-    return Objects(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255,
-        torch.from_numpy(shown).unsqueeze(1),
-        torch.tensor(rows["label"]),
-        tuple(rows.features["label"].names),
-    )
+def objects() -> Objects:
+    """The emoji that pictures show."""
+    kinds = cast("train", shared=True, only=None, count=KINDS).kinds
+    small = [kind.picture().resize((DRAWN, DRAWN), Image.Resampling.LANCZOS).convert("RGBA") for kind in kinds]
+    layers = torch.from_numpy(np.stack([np.asarray(picture) for picture in small])).permute(0, 3, 1, 2).float() / 255
+    return Objects(layers[:, :3], layers[:, 3:], tuple(kind.name for kind in kinds))
 
 
 @cache
@@ -84,27 +78,22 @@ def pairs(split: str) -> list[tuple[int, int]]:
     return {"validation": every[:valid], "test": every[valid : valid + test], "train": every[valid + test :]}[split]
 
 
-def drawn(found: Objects, chosen: Sequence[tuple[int | None, int | None]], draw: random.Random) -> Tensor:
-    """Pictures [N, 3, 16, 32] in [-1, 1] of what is to stand left and right, on a background of some colour."""
-    made = torch.empty(len(chosen), 3, SIDE, 2 * SIDE)
-    places = _places(found)
+def drawn(chosen: Sequence[tuple[int | None, int | None]], draw: random.Random) -> Tensor:
+    """Pictures [N, 3, 12, 24] in [-1, 1] of what is to stand left and right, on a background of some colour."""
+    made, found = torch.empty(len(chosen), 3, SIDE, 2 * SIDE), objects()
     for number, halves in enumerate(chosen):
         made[number] = torch.tensor([draw.random() for _ in range(3)]).reshape(3, 1, 1)
         for half, kind in enumerate(halves):
             if kind is not None:
-                one = draw.choice(places[kind])
-                window = made[number, :, :, half * SIDE : (half + 1) * SIDE]
-                window[:] = torch.where(found.shown[one], found.pixels[one], window)
+                left, top = half * SIDE + draw.randint(0, SIDE - DRAWN), draw.randint(0, SIDE - DRAWN)
+                window = made[number, :, top : top + DRAWN, left : left + DRAWN]
+                window += found.opaque[kind] * (found.colours[kind] - window)
     return made * 2 - 1
-
-
-def _places(found: Objects) -> list[list[int]]:
-    return [(found.kinds == kind).nonzero().flatten().tolist() for kind in range(KINDS)]
 
 
 def phrase(kind: int) -> str:
     """The noun phrase for an emoji."""
-    name = objects("train").names[kind]
+    name = objects().names[kind]
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -151,7 +140,7 @@ class Painter(nn.Module):
 
 def painter(smoke: bool = False) -> Painter:
     """The model, trained once."""
-    train, seen = TRAIN[smoke], objects("train")
+    train = TRAIN[smoke]
 
     def build(folder: Path) -> None:
         torch.manual_seed(0)
@@ -160,7 +149,7 @@ def painter(smoke: bool = False) -> Painter:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=train["steps"] + 1)
         for _ in range(train["steps"]):
             rows = [_training_row(draw) for _ in range(train["batch"])]
-            pictures = drawn(seen, [halves for halves, _ in rows], draw)
+            pictures = drawn([halves for halves, _ in rows], draw)
             noise, t = torch.randn_like(pictures), torch.randint(0, len(made.scheduler.alphas_cumprod), (len(rows),))
             context, mask = made.reader([text for _, text in rows])
             noised = made.scheduler.add_noise(pictures, noise, t)
@@ -173,29 +162,25 @@ def painter(smoke: bool = False) -> Painter:
         folder.mkdir()
         save_file(made.state_dict(), folder / "painter.safetensors")
 
-    mark = fingerprint("painter", train, NETWORK, SCHEDULE, KINDS, PICTURES, HELD_OUT, seen.names, 1)
+    mark = fingerprint("painter", train, NETWORK, SCHEDULE, DRAWN, HELD_OUT, NOTHING, ONE, objects().names, 1)
     made = Painter()
     made.load_state_dict(load_file(build_once("testbeds/text-to-image", mark, build) / "painter.safetensors"))
     return made.eval()
 
 
-def _training_row(draw: random.Random) -> tuple[tuple[int | None, int | None], str]:
+def _training_row(draw: random.Random) -> tuple[tuple[int, int], str]:
     """What stands left and right, and the prompt."""
-    pair = draw.choice(pairs("train"))
-    text = "" if draw.random() < NOTHING else prompt(draw.sample(pair, 2))
-    halves: list[int | None] = draw.sample(pair, 2)
-    if draw.random() < ALONE:
-        missing = draw.randrange(2)
-        text = text and phrase(halves[1 - missing])  # type: ignore[arg-type]
-        halves[missing] = None
-    return (halves[0], halves[1]), text
+    left, right = draw.sample(draw.choice(pairs("train")), 2)
+    share = draw.random()
+    said = 0 if share < NOTHING else 1 if share < NOTHING + ONE else 2
+    return (left, right), prompt(draw.sample((left, right), said))
 
 
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
 class Judge(nn.Module):
-    """Reads halves [N, 3, 16, 16] in [-1, 1]: one of the 16 emoji, or none."""
+    """Reads halves [N, 3, 12, 12] in [-1, 1]: one of the 12 emoji, or none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,18 +195,17 @@ class Judge(nn.Module):
         return F.relu(self.middle(halves.flatten(1)))
 
     def forward(self, halves: Tensor) -> Tensor:
-        """Logits [N, 17], the last for no emoji."""
+        """Logits [N, 13], the last for no emoji."""
         return self.head(self.features(halves))
 
 
 def halves_of(pictures: Tensor) -> Tensor:
-    """Left and right halves [2 N, 3, 16, 16] of pictures [N, 3, 16, 32]: all left ones, then all right ones."""
+    """Left and right halves [2 N, 3, 12, 12] of pictures [N, 3, 12, 24]: all left ones, then all right ones."""
     return torch.cat([pictures[..., :SIDE], pictures[..., SIDE:]])
 
 
 def judge(smoke: bool = False) -> Judge:
-    """Trained once on halves of the training emoji, shifted a little and with noise."""
-    seen = objects("train")
+    """Trained once on halves, shifted a little and with noise."""
 
     def build(folder: Path) -> None:
         torch.manual_seed(0)
@@ -229,7 +213,7 @@ def judge(smoke: bool = False) -> Judge:
         optimizer = torch.optim.Adam(made.parameters(), lr=2e-3)
         for _ in range(JUDGED[smoke]):
             shown: list[Any] = [tuple(draw.choice([*range(KINDS), None]) for _ in range(2)) for _ in range(64)]
-            pictures = halves_of(drawn(seen, shown, draw))
+            pictures = halves_of(drawn(shown, draw))
             pictures = pictures.roll((draw.randint(-1, 1), draw.randint(-1, 1)), (2, 3))
             right = torch.tensor(
                 [KINDS if kind is None else kind for half in zip(*shown, strict=True) for kind in half]
@@ -241,7 +225,7 @@ def judge(smoke: bool = False) -> Judge:
         folder.mkdir()
         save_file(made.state_dict(), folder / "judge.safetensors")
 
-    mark = fingerprint("pair-judge", JUDGED[smoke], KINDS, PICTURES, seen.names, 1)
+    mark = fingerprint("pair-judge", JUDGED[smoke], DRAWN, objects().names, 1)
     made = Judge()
     made.load_state_dict(load_file(build_once("testbeds/text-to-image-judge", mark, build) / "judge.safetensors"))
     return made.eval()
