@@ -32,7 +32,10 @@ from stillroom.views.base import make_batch
 from stillroom.views.load import Opened
 
 PACKAGES = {False: ("sympy", "scipy", "networkx", "pandas", "numpy", "huggingface_hub"), True: ("huggingface_hub",)}
-HITS = 20
+NEGATIVES, HITS = (
+    {False: 50, True: 5},
+    200,
+)  # pairs that nothing joins to each link; how many of them may come before it
 
 TEACHER = {"in_channels": 384, "hidden_channels": 128, "num_layers": 2, "out_channels": 128}
 STUDENT = {"in_channels": 384, "hidden_channels": 64, "num_layers": 2, "out_channels": 64, "norm": None}
@@ -48,7 +51,7 @@ def links(smoke: bool) -> Links:
     """The modules and their imports, divided."""
     found = imports_of(PACKAGES[smoke])
     features = sentence_vectors(found.texts)
-    return split_links(Graph.of(features, found.edge_index, "the graph of modules"))
+    return split_links(Graph.of(features, found.edge_index, "the graph of modules"), negatives=NEGATIVES[smoke])
 
 
 @cache
@@ -117,7 +120,7 @@ def pair_scores(opened: Opened, pairs: Tensor) -> Tensor:
 
 
 def links_found(opened: Opened, *, part: str, smoke: bool) -> dict[str, float]:
-    """``hits@20`` and ``auc`` of links that were taken out, against pairs that nothing joins."""
+    """``hits@200`` and ``auc`` of links that were taken out, against pairs that nothing joins."""
     split = links(smoke)
     positive, negative = (pair_scores(opened, getattr(split, name)) for name in (part, f"{part}_negatives"))
     return {f"hits@{HITS}": hits_at_k(positive, negative, HITS), "auc": link_auc(positive, negative)}
