@@ -42,10 +42,10 @@ def test_gain_and_cost_are_those_computed_by_hand():
         "holds",
         "+20.0%",
         "2.00 ×",
-        "recall@1 ↑",
-        "0.600 ± 0.250",
-        "0.500 ± 0.250 (triplet)",
-        "0.900 ± 0.250",
+        "recall@1\N{NO-BREAK SPACE}↑",
+        "0.600\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.250",
+        "0.500\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.250 (triplet)",
+        "0.900\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.250",
     )
 
 

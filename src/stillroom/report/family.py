@@ -21,6 +21,8 @@ from stillroom.report import units
 from stillroom.report.charts import Bar, bars
 from stillroom.report.rendering import html, save
 
+_SPACE = "\N{NO-BREAK SPACE}"
+
 COLUMNS = ("system", "verdict", "gain", "cost", "measure", "method", "baseline", "teacher")
 
 
@@ -75,9 +77,9 @@ def outcome(result: dict[str, Any]) -> Outcome:
         interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
     return Outcome(
         slug=slug,
-        measure=f"{result['metric']} {'↑' if result['higher_is_better'] else '↓'}",
+        measure=f"{result['metric']}{_SPACE}{'↑' if result['higher_is_better'] else '↓'}",
         method=_spread(systems[slug]),
-        versus=f"{_spread(systems[versus])} ({versus})",
+        versus=f"{_spread(systems[versus])} ({versus.replace(' ', _SPACE)})",
         teacher=_spread(systems["teacher"]) if "teacher" in systems else "–",
         gain=gain,
         interval=interval,
@@ -91,7 +93,7 @@ def _spread(entry: dict[str, Any]) -> str:
     if "mean" not in entry:
         return "–"
     half = entry["interval"][1] - entry["mean"]
-    return f"{entry['mean']:.3f} ± {half:.3f}" if half else f"{entry['mean']:.3f}"
+    return f"{entry['mean']:.3f}{_SPACE}±{_SPACE}{half:.3f}" if half else f"{entry['mean']:.3f}"
 
 
 def _cost(systems: dict[str, Any], slug: str) -> float | None:
