@@ -111,6 +111,7 @@ def judge() -> Judge:
     """Trained once on the training digits, shifted a little and with noise."""
     pictures, classes = real("train")
 
+    @torch.enable_grad()
     def build(folder: Path) -> None:
         torch.manual_seed(0)
         made = Judge()
