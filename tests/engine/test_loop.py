@@ -141,6 +141,14 @@ def test_killed_at_three_moments_and_resumed_it_ends_in_the_same_weights(tiny, t
     assert names[0].read_bytes() == names[1].read_bytes()
 
 
+def test_a_run_trains_though_its_caller_wants_no_gradients(make_trainer, tmp_path):
+    trainer = make_trainer(folder=tmp_path / "quiet", steps=2)
+    before = [value.clone() for value in trainer.pair.student.parameters()]
+    with torch.no_grad():
+        trainer.run()
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.pair.student.parameters(), strict=True))
+
+
 def test_runs_of_one_process_may_differ_in_precision(make_trainer, tmp_path):
     for number, precision in enumerate(("no", "bf16", "no")):
         trainer = make_trainer(tmp_path / str(number), steps=1, precision=precision)

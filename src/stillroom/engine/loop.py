@@ -272,8 +272,9 @@ class Trainer:
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
+    @torch.enable_grad()
     def run(self, *, resume: bool = False) -> Trained:
-        """Train to the end, from the start or from the newest checkpoint.
+        """Train to the end, from the start or from the newest checkpoint; with gradients, whatever the caller set.
 
         Raises:
             UserError: there are checkpoints and ``resume`` is false; or they are of another recipe.

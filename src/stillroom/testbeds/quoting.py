@@ -212,6 +212,7 @@ def quoter(smoke: bool, seed: int, rows: list[Row] | Dataset) -> tuple[Opened, f
         return open_model(str(run.model), "language", max_length=WINDOW), time.monotonic() - began
 
 
+@torch.no_grad()
 def _write(opened: Opened, prompts: list[str], new: int) -> list[str]:
     """Greedy replies."""
     view, said = opened.view, list[str]()
@@ -224,7 +225,6 @@ def _write(opened: Opened, prompts: list[str], new: int) -> list[str]:
     return said
 
 
-@torch.no_grad()
 def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
     """Answers from the whole context, from predicted quotes and from gold ones; quotes before and after the tuning."""
     rows = contexts(countries("test"), ASKED[smoke], 5000 + seed)
