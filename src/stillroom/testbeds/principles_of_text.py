@@ -133,7 +133,8 @@ def measure(smoke: bool, seed: int) -> list[dict[str, Any]]:
 def _with_checklist(made: list[tuple[str, str, nn.Module, float | None, int]], smoke: bool) -> list[dict[str, Any]]:
     """The entries, with what a table of results must tell among their metrics."""
     entries = [
-        entry(name, role, model, {"accuracy": _accuracy(model, smoke)}, spent) for name, role, model, spent, _ in made
+        entry(name, role, model, {"accuracy": _accuracy(model, smoke)}, spent, alone=name == "labels")
+        for name, role, model, spent, _ in made
     ]
     asked = {name: queries for name, *_, queries in made}
     lines = checklist(
