@@ -12,11 +12,10 @@ from typing import Any
 
 from stillroom import catalog
 from stillroom.methods.analysis.survey_llm_kd import ALGORITHM, ELICITATION, coverage, in_one_cell
+from stillroom.report.family import outcome
 from stillroom.taxonomy import NOTHING, Axis, Value
 
 HERE = Path(__file__).parent
-# Baselines that are trained without the method's teacher, of which the first that a bench has is its plain training.
-PLAIN = ("alone", "labels", "sft", "contrastive", "triplet", "mlm", "ranknet", "cross_entropy")
 VERDICTS = ("holds", "inconclusive", "does not hold here")
 WITH_A_LANGUAGE_MODEL = ("language", "reasoning", "synthesis")
 
@@ -37,39 +36,18 @@ def link(system: catalog.System) -> str:
 # --- the atlas --------------------------------------------------------------------------------------------------------
 
 
-def gain(result: dict[str, Any]) -> float | None:
-    """By which share of the baseline of its claim the method is better; None where nothing can be said."""
-    ours, theirs = (result["systems"][name].get("mean") for name in (result["slug"], result["versus"]))
-    if ours is None or not theirs:
-        return None
-    return (ours - theirs) / abs(theirs) * (1 if result["higher_is_better"] else -1)
-
-
-def cost(result: dict[str, Any]) -> tuple[float, str] | None:
-    """The method's training time over that of plain training, and what that was; None where either was not timed."""
-    plain = next((name for name in PLAIN if name in result["systems"] and name != result["slug"]), result["versus"])
-    ours, theirs = (_seconds(result["systems"][name]) for name in (result["slug"], plain))
-    return (ours / theirs, plain) if ours and theirs else None
-
-
-def _seconds(entry: dict[str, Any]) -> float | None:
-    known = [seconds for seconds in entry["train_seconds"] if seconds is not None]
-    return sum(known) / len(known) if known else None
-
-
 def atlas_row(system: catalog.System) -> Cells:
     """System, paper, what one needs, what one ships, what was measured, what it cost."""
     result: Any = system.result
     found = "planned" if system.state == "planned" else "built"
     price = ""
     if result:
-        better = gain(result)
-        found = result.get("verdict", "no verdict")
-        if better is not None:
-            found += f": {result['metric']} {abs(better):.1%} {'better' if better >= 0 else 'worse'} than "
+        told = outcome(result)
+        found = told.verdict
+        if told.gain is not None:
+            found += f": {result['metric']} {abs(told.gain):.1%} {'better' if told.gain >= 0 else 'worse'} than "
             found += f"`{result['versus']}`"
-        spent = cost(result)
-        price = f"{spent[0]:.1f} × `{spent[1]}`" if spent else ""
+        price = f"{told.cost:.1f} ×" if told.cost else ""
     tags = system.tags
     return link(system), system.title, ", ".join(tags["access"]), ", ".join(tags["ships"]), found, price
 
@@ -79,8 +57,8 @@ def order(system: catalog.System) -> tuple[int, float]:
     result: Any = system.result
     if not result:
         return len(VERDICTS) + (1 if system.state == "planned" else 0), 0.0
-    verdict = result.get("verdict")
-    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS), -(gain(result) or 0.0)
+    told = outcome(result)
+    return VERDICTS.index(told.verdict), -(told.gain or 0.0)
 
 
 def atlas_page() -> str:

@@ -92,11 +92,11 @@ def family_page(family: str) -> str:
 
 
 MEASURED = (
-    "Each on the family's own ground, against its baselines, from the same start and for as many steps: mean and "
-    "half-width of the 95 % interval over the seeds. The gain is the paired difference to the baseline of the "
-    "paper's claim, in per cent of its figure, and better to the right; the cost is the method's seconds of "
-    "training over those of the student that was trained alone, what the teacher says once left aside. What does "
-    "not hold stands here like the rest."
+    "Each on the family's own ground, against its baselines; whatever is trained has the same start and as many steps. "
+    "Shown are mean and half-width of the 95 % interval over the seeds. The gain is the paired difference to the "
+    "baseline of the paper's claim, in per cent of its figure, and better to the right; the cost is the method's "
+    "seconds of training over those of the student that was trained alone, what the teacher says once left aside. "
+    "What does not hold stands here like the rest."
 )
 
 
