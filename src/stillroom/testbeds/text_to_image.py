@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.emoji.base_table import cast
+from stillroom.errors import need
 
 SIDE, DRAWN, KINDS, WIDTH, WINDOW = 12, 11, 12, 64, 16
 HELD_OUT = {"validation": 10, "test": 20}  # pairs of 66 that never occur in training
@@ -63,6 +62,8 @@ class Objects:
 @cache
 def objects() -> Objects:
     """The emoji that pictures show."""
+    from PIL import Image
+
     kinds = cast("train", shared=True, only=None, count=KINDS).kinds
     small = [kind.picture().resize((DRAWN, DRAWN), Image.Resampling.LANCZOS).convert("RGBA") for kind in kinds]
     layers = torch.from_numpy(np.stack([np.asarray(picture) for picture in small])).permute(0, 3, 1, 2).float() / 255
@@ -133,9 +134,10 @@ class Painter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        diffusers = need("diffusers", "diffusion")
         self.reader = Reader()
-        self.network: Any = UNet2DConditionModel(**NETWORK)
-        self.scheduler: Any = DDIMScheduler(**SCHEDULE)
+        self.network: Any = diffusers.UNet2DConditionModel(**NETWORK)
+        self.scheduler: Any = diffusers.DDIMScheduler(**SCHEDULE)
 
 
 def painter(smoke: bool = False) -> Painter:

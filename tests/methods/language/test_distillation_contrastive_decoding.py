@@ -218,7 +218,7 @@ def test_no_prompt_is_refused():
 
 def test_the_catalogue_knows_a_decoding_rule_and_no_recipe_trains_with_it():
     system = catalog.find("distillation-contrastive-decoding")
-    assert system.source.kind == "LogitsProcessor"
+    assert system.source.kind == "decoding rule"
     assert catalog.load(system.slug) is DistillationContrastiveDecoding
     with pytest.raises(UserError, match="is not trained with"):
         build_method(Method(name=system.slug))
