@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from stillroom.objectives import Divergence, divergence_loss, forward_kl
@@ -30,8 +32,5 @@ def mutual_divergence(
     Returns:
         A loss with gradient for the first model only, and one for the second only.
     """
-    options = {"divergence": divergence, "temperature": temperature, "scale_by_t2": scale_by_t2}
-    return (
-        divergence_loss(first, second.detach(), mask, **options),  # type: ignore[arg-type]
-        divergence_loss(second, first.detach(), mask, **options),  # type: ignore[arg-type]
-    )
+    loss = partial(divergence_loss, divergence=divergence, temperature=temperature, scale_by_t2=scale_by_t2)
+    return loss(first, second.detach(), mask), loss(second, first.detach(), mask)
