@@ -15,6 +15,9 @@ from stillroom.run import execute
 if TYPE_CHECKING:
     from torch import nn
 
+# Of a recipe's ``train`` on every ground: the last weights are measured, and nothing is kept on the way.
+UNWATCHED: dict[str, Any] = {"evaluate_every": 0, "save_every": 0, "device": "cpu"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:

@@ -23,7 +23,7 @@ from stillroom.methods.language.distillation_contrastive_decoding import (
     DistillationContrastiveDecoding,
     contrast_prompts,
 )
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.views.base import pad
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
@@ -98,9 +98,7 @@ def reader(smoke: bool = False, *, small: bool = False) -> str:
             "steps": STEPS[smoke],
             "batch_size": 32,
             "learning_rate": 3e-3,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
     }
     return trained_once(f"demonstrations-{'small' if small else 'reader'}", recipe)

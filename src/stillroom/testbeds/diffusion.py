@@ -27,7 +27,7 @@ from stillroom.data.files import load
 from stillroom.evaluate.frechet import frechet_distance
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.testbeds.steered import STEERED
 from stillroom.views.diffusion import Denoiser
 from stillroom.views.load import Opened, open_model
@@ -52,7 +52,7 @@ WISHES = {"train": 2000, "validation": 20}
 
 
 def _train(what: str, smoke: bool, **settings: Any) -> dict[str, Any]:
-    plain = {"optimizer": "adam", "weight_decay": 0.0, "evaluate_every": 0, "save_every": 0, "device": "cpu"}
+    plain = {"optimizer": "adam", "weight_decay": 0.0, **UNWATCHED}
     return plain | {"steps": 2 if smoke else STEPS[what], "batch_size": 8 if smoke else 64} | settings
 
 

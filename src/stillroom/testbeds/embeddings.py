@@ -19,7 +19,7 @@ from stillroom.evaluate.retrieval import dense_retrieval
 from stillroom.measuring import Suite, embed, word_similarity
 from stillroom.methods.embeddings.hpd import principal_components
 from stillroom.testbeds import exits
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import UNWATCHED, Bench
 from stillroom.testbeds.described import described, rows_file
 from stillroom.testbeds.untuned import EVEN
 from stillroom.views.load import Opened, open_model
@@ -107,9 +107,7 @@ def _recipe(smoke: bool, *, method: Any, against: list[Any], evaluate: list[str]
             "batch_size": 64,
             "learning_rate": 2e-3,
             "group_by_length": True,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
         "evaluate": ["few-likenesses"] if smoke else evaluate,
     }

@@ -24,7 +24,7 @@ from stillroom.data.pydocs import Source, functions
 from stillroom.errors import need
 from stillroom.measuring import Suite
 from stillroom.testbeds import pruning, tagging
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.testbeds.described import PACKAGES
 from stillroom.views.load import Opened
 
@@ -64,9 +64,7 @@ def _train(steps: int, smoke: bool, *, learning_rate: float) -> dict[str, Any]:
         "batch_size": 32,
         "learning_rate": learning_rate,
         "group_by_length": True,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

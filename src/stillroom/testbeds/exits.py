@@ -24,7 +24,7 @@ from stillroom.recipe import Scratch, check
 from stillroom.run import execute
 from stillroom.students.open import new_model
 from stillroom.students.truncate import find_layers, keep_layers
-from stillroom.testbeds.base import entry
+from stillroom.testbeds.base import UNWATCHED, entry
 from stillroom.testbeds.described import rows_file
 from stillroom.views.load import Opened, open_model
 
@@ -88,9 +88,7 @@ def _run(folder: Path, name: str, student: dict[str, Any], exits: list[int], row
             "batch_size": 8 if smoke else 48,
             "learning_rate": RATE,
             "group_by_length": True,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
             "seed": seed,
         },
     }

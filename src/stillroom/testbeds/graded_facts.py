@@ -33,7 +33,7 @@ from stillroom.data.files import load
 from stillroom.evaluate.semantic_entropy import entropies, naive_entropy
 from stillroom.evaluate.statistics import auroc, bootstrap_measure
 from stillroom.methods.analysis.semantic_entropy_probes import SemanticEntropyProbe, best_split
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import open_model
 
@@ -160,9 +160,7 @@ def reader(smoke: bool = False) -> str:
             "batch_size": 16 if smoke else 64,
             "learning_rate": 3e-3,
             "group_by_length": True,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
     }
     return trained_once("graded-facts-reader", recipe)

@@ -26,7 +26,7 @@ from stillroom.engine.encoding import encode
 from stillroom.engine.loop import micro_batches
 from stillroom.evaluate.links import hits_at_k, link_auc
 from stillroom.measuring import Suite
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.testbeds.graphs_nodes import VQGRAPH
 from stillroom.views.base import make_batch
 from stillroom.views.load import Opened
@@ -78,9 +78,7 @@ def _train(steps: int, smoke: bool, *, learning_rate: float, batch_size: int) ->
         "optimizer": "adam",
         "weight_decay": 0.0,
         "schedule": "constant",
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

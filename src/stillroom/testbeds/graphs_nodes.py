@@ -18,7 +18,7 @@ import torch
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.graphs import Graph, Nodes, hashed_words, split_nodes, wordnet_nouns
 from stillroom.measuring import Suite
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.views.graph import NodeView
 from stillroom.views.load import Opened
 
@@ -79,9 +79,7 @@ def _common(smoke: bool, steps: int) -> dict[str, Any]:
             "optimizer": "adam",
             "weight_decay": 5e-4,
             "schedule": "constant",
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
     }
 

@@ -16,7 +16,7 @@ import torch
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.evaluate.retrieval import dense_retrieval, score_retrieval
 from stillroom.synthesis.candidate_lists import candidate_lists
-from stillroom.testbeds.base import trained_once
+from stillroom.testbeds.base import UNWATCHED, trained_once
 from stillroom.testbeds.described import described, rows_file
 from stillroom.views.load import Opened
 from stillroom.views.locate import locate
@@ -92,9 +92,7 @@ def train(steps: int, smoke: bool, *, rate: float = 1e-4) -> dict[str, Any]:
         "batch_size": 4 if smoke else 16,
         "learning_rate": rate,
         "group_by_length": True,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
         "precision": "auto",
     }
 

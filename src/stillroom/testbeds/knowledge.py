@@ -36,7 +36,7 @@ from stillroom.synthesis.critic import Critic, triple_features
 from stillroom.synthesis.local import writing
 from stillroom.synthesis.triples import Relation
 from stillroom.synthesis.writers import FunctionWriter
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
 
@@ -161,9 +161,7 @@ def _settings(steps: int, *, rate: float = 3e-3, seed: int = 0) -> dict[str, Any
         "steps": steps,
         "batch_size": 64,
         "learning_rate": rate,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
         "seed": seed,
     }
 

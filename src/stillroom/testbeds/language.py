@@ -28,7 +28,7 @@ from stillroom.measuring import Suite
 from stillroom.objectives.logits import divergence_loss
 from stillroom.objectives.sequence import sequence_log_prob
 from stillroom.signals import Batch
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.testbeds.demonstrations import CONTRASTED, stated
 from stillroom.views.base import make_batch
 from stillroom.views.causal_lm import CausalLM
@@ -106,9 +106,7 @@ def _train(steps: int, *, learning_rate: float) -> dict[str, Any]:
         "batch_size": 32,
         "learning_rate": learning_rate,
         "group_by_length": True,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

@@ -23,7 +23,7 @@ from stillroom.measuring import Suite
 from stillroom.objectives.interaction import maxsim
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import trained_once
+from stillroom.testbeds.base import UNWATCHED, trained_once
 from stillroom.testbeds.described import rows_file
 from stillroom.views.late import QUERY_LENGTH, LateInteraction, as_pipeline, vectors
 from stillroom.views.load import Opened
@@ -69,7 +69,7 @@ def questions(shared: bool, smoke: bool) -> str:
 
 
 def _train(steps: int, smoke: bool, seed: int, rate: float) -> dict[str, Any]:
-    fixed = {"group_by_length": True, "evaluate_every": 0, "save_every": 0, "device": "cpu"}
+    fixed = {"group_by_length": True, **UNWATCHED}
     return {"steps": 2 if smoke else steps, "batch_size": 16, "learning_rate": rate, "seed": seed, **fixed}
 
 

@@ -28,7 +28,7 @@ from stillroom.measuring import Suite
 from stillroom.measuring.held_out import batches_of
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.views.load import Opened
 
 SLUG = "data-laundering"
@@ -109,9 +109,7 @@ def _train(what: str, smoke: bool, seed: int = 0) -> dict[str, Any]:
         "batch_size": 20,
         "learning_rate": 1e-3,
         "seed": seed,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

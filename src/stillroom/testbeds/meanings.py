@@ -26,7 +26,7 @@ from stillroom.errors import UserError
 from stillroom.methods.parsing.constrained_lm_parser import ConstrainedLMParser, Parse, training_rows
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.views.load import Opened, open_model
 
 MODEL = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -101,9 +101,7 @@ def _settings(steps: int, rate: float, *, batch: int = 16, seed: int = 0) -> dic
         "batch_size": batch,
         "learning_rate": rate,
         "group_by_length": True,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
         "seed": seed,
     }
 

@@ -22,7 +22,7 @@ from stillroom.data.files import load
 from stillroom.errors import need
 from stillroom.measuring import Suite
 from stillroom.measuring.held_out import batches_of
-from stillroom.testbeds.base import Bench
+from stillroom.testbeds.base import UNWATCHED, Bench
 from stillroom.views.load import Opened
 
 SIZE, PATCH, KINDS = 24, 6, 20
@@ -120,9 +120,7 @@ def _recipe(smoke: bool) -> dict[str, Any]:
             "weight_decay": 0.04,
             "warmup": 0.1,
             "clip": 3.0,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
         "evaluate": ["few-neighbours" if smoke else "neighbours"],
     }

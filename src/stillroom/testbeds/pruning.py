@@ -21,7 +21,7 @@ import torch
 from stillroom.measuring import Suite
 from stillroom.recipe import check
 from stillroom.run import execute
-from stillroom.testbeds.base import trained_once
+from stillroom.testbeds.base import UNWATCHED, trained_once
 from stillroom.views.load import Opened
 
 FILES = [
@@ -51,7 +51,7 @@ def source(split: str, smoke: bool) -> dict[str, Any]:
 
 
 def _train(steps: int, smoke: bool, seed: int) -> dict[str, Any]:
-    fixed = {"group_by_length": True, "evaluate_every": 0, "save_every": 0, "device": "cpu"}
+    fixed = {"group_by_length": True, **UNWATCHED}
     return {"steps": 6 if smoke else steps, "batch_size": 32, "learning_rate": RATE, "seed": seed, **fixed}
 
 

@@ -32,7 +32,7 @@ from stillroom.recipe import check
 from stillroom.run import execute
 from stillroom.synthesis.quotes import write_quotes
 from stillroom.synthesis.writers import FunctionWriter
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened, open_model
 
@@ -155,9 +155,7 @@ def _train(steps: int, rate: float, seed: int = 0) -> dict[str, Any]:
         "steps": steps,
         "batch_size": 24,
         "learning_rate": rate,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
         "seed": seed,
     }
 

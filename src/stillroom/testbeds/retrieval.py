@@ -26,7 +26,7 @@ from stillroom.errors import need
 from stillroom.evaluate.retrieval import dense_retrieval, score_retrieval
 from stillroom.measuring import Suite
 from stillroom.testbeds import joint, languages
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.testbeds.described import described, rows_file
 from stillroom.views.load import Opened
 from stillroom.views.locate import locate
@@ -75,7 +75,7 @@ def _data(smoke: bool) -> dict[str, Any]:
 
 
 def _train(steps: int, smoke: bool, **settings: Any) -> dict[str, Any]:
-    fixed = {"group_by_length": True, "evaluate_every": 0, "save_every": 0, "device": "cpu", "precision": "auto"}
+    fixed = {"group_by_length": True, **UNWATCHED, "precision": "auto"}
     return {"steps": 2 if smoke else steps, "batch_size": 32, **fixed, **settings}
 
 

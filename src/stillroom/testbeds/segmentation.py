@@ -16,7 +16,7 @@ from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.files import load
 from stillroom.measuring import Suite
 from stillroom.measuring.held_out import held_out
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.views.load import Opened
 
 SIZE, CLASSES = 48, 6
@@ -61,9 +61,7 @@ def _train(steps: int, smoke: bool, *, batch: int, learning_rate: float) -> dict
         "schedule": "linear",
         "warmup": 0.05,
         "weight_decay": 0.01,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

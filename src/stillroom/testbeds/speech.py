@@ -22,7 +22,7 @@ from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.files import load
 from stillroom.measuring import Suite
 from stillroom.measuring.held_out import held_out
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.views.load import Opened
 
 TEXTS, PHRASES, ASKED = {False: 20_000, True: 100}, {False: 6000, True: 16}, {False: 200, True: 4}
@@ -65,9 +65,7 @@ def _train(steps: int, smoke: bool, *, learning_rate: float, batch_size: int) ->
         "learning_rate": learning_rate,
         "group_by_length": True,
         "warmup": 0.1,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 

@@ -25,7 +25,7 @@ from stillroom.evaluate.spans import span_f1
 from stillroom.recipe import check
 from stillroom.run import execute
 from stillroom.students.classes import add_classes
-from stillroom.testbeds.base import entry
+from stillroom.testbeds.base import UNWATCHED, entry
 from stillroom.testbeds.described import rows_file
 from stillroom.views.load import Opened, open_model
 from stillroom.views.tagging import TokenClassifier
@@ -116,9 +116,7 @@ def _run(
             "batch_size": 16,
             "learning_rate": 1e-3,
             "group_by_length": True,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
             **more.pop("train", {}),
         },
         **more,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillroom.testbeds.base import trained_once
+from stillroom.testbeds.base import UNWATCHED, trained_once
 from stillroom.testbeds.scenes import SIZE, captioned
 
 SPACE, WINDOW, VOCABULARY = 64, 48, 1200
@@ -38,7 +38,7 @@ TEACHER_STEPS, TEACHER_BATCH = {False: 700, True: 2}, {False: 64, True: 32}
 def train(steps: int, batch: int, **others: Any) -> dict[str, Any]:
     """The ``train`` part of recipes on this ground."""
     settings = {"steps": steps, "batch_size": batch, "learning_rate": 1.5e-3, "weight_decay": 0.1}
-    return settings | {"evaluate_every": 0, "save_every": 0, "device": "cpu"} | others
+    return settings | {**UNWATCHED} | others
 
 
 def teacher(smoke: bool = False) -> str:

@@ -24,7 +24,7 @@ from stillroom.data.files import load
 from stillroom.evaluate import isotropy
 from stillroom.evaluate.retrieval import dense_retrieval
 from stillroom.methods.embeddings.isotropy import Isotropy
-from stillroom.testbeds.base import Bench, entry, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, entry, trained_once
 
 LANGUAGES = ("en", "de", "fr", "es")
 TEXTS = 40_000  # that the encoder learns from
@@ -86,9 +86,7 @@ def encoder(smoke: bool = False) -> str:
             "batch_size": 32,
             "learning_rate": 1e-3,
             "group_by_length": True,
-            "evaluate_every": 0,
-            "save_every": 0,
-            "device": "cpu",
+            **UNWATCHED,
         },
     }
     return trained_once("untuned-encoder", recipe)

@@ -27,7 +27,7 @@ from stillroom.data.files import load
 from stillroom.measuring import Suite
 from stillroom.measuring.held_out import batches_of
 from stillroom.testbeds import context, detection, objects, segmentation
-from stillroom.testbeds.base import Bench, trained_once
+from stillroom.testbeds.base import UNWATCHED, Bench, trained_once
 from stillroom.views.load import Opened
 
 SEEN, UNSEEN = (4, 5, 6, 7, 8, 9), (0, 1, 2, 3)
@@ -94,9 +94,7 @@ def _train(steps: int, smoke: bool, *, learning_rate: float) -> dict[str, Any]:
         "learning_rate": learning_rate,
         "optimizer": "adam",
         "weight_decay": 0.0,
-        "evaluate_every": 0,
-        "save_every": 0,
-        "device": "cpu",
+        **UNWATCHED,
     }
 
 
