@@ -3,6 +3,7 @@
 # make test       the fast tests; test-all adds the slow ones
 # make check      ruff, formatting, mypy
 # make docs       the site in site/, without network
+# make perf-setup an environment with the peers of perf/, beside the tests'
 # make reproduce FAMILY=embeddings      every built method of a family against its baselines
 
 PYTHON := $(shell command -v python3.11 || command -v python3)
@@ -16,7 +17,7 @@ test test-all: export HF_HUB_OFFLINE := 1
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test test-all check docs reproduce clean
+.PHONY: setup demo test test-all check docs perf-setup reproduce clean
 
 setup: $(STAMP)
 
@@ -55,6 +56,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The peers are never dependencies: they live in an environment of their own, .venv-perf.
+perf-setup:
+	test -x .venv-perf/bin/python || $(PYTHON) -m venv .venv-perf
+	.venv-perf/bin/python -m pip install -c constraints.txt torch==2.13.0
+	.venv-perf/bin/python -m pip install -c constraints.txt -e ".[all]" -r perf/requirements.txt
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
