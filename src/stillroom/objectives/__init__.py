@@ -40,6 +40,7 @@ from stillroom.objectives.logits import divergence_rows as divergence_rows
 from stillroom.objectives.logits import divergence_topk as divergence_topk
 from stillroom.objectives.logits import divergence_topk_rows as divergence_topk_rows
 from stillroom.objectives.logits import masked_log_probs as masked_log_probs
+from stillroom.objectives.logits import rows_inside as rows_inside
 from stillroom.objectives.maps import attention_map as attention_map
 from stillroom.objectives.maps import channel_kl as channel_kl
 from stillroom.objectives.maps import flow as flow

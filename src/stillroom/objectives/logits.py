@@ -4,8 +4,9 @@
 the likeliest ids and the mass of the rest. Each has a form that returns one number a row, for weights per token or
 means per sequence; a row that was not selected is an exact 0 there.
 
-The log-softmax is taken over the selected rows alone, in float32 whatever comes in. A tensor of rows x vocabulary is
-still made for those; `stillroom.blocks.fused` runs the same divergences from hidden states without one.
+The log-softmax is taken over the selected rows alone, in float32 whatever comes in. Where logits were not made yet
+(`stillroom.head.Unprojected`), it is taken of a few rows at a time, and no tensor of rows x vocabulary is made; see
+`stillroom.objectives.chunks`.
 
 Shapes: ``...`` is ``B, T`` for token models, ``B`` for classifiers; ``V`` vocabulary or classes; ``K`` kept ids; ``N``
 rows inside the mask.
@@ -13,18 +14,21 @@ rows inside the mask.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stillroom.objectives.chunks import Logits, Other, chosen, log_probs_of, row_losses, rows_of, summed_loss
 from stillroom.objectives.divergence import LOG_ZERO, Divergence, forward_kl
+from stillroom.objectives.gradients import FORMS
 from stillroom.objectives.rows import need_shape, select, spread
 from stillroom.signals import Reduced, Signals, TopK
 
 
 def masked_log_probs(
-    logits: Tensor, mask: Tensor, *, temperature: float = 1.0, shared_vocabulary: int | None = None
+    logits: Logits, mask: Tensor, *, temperature: float = 1.0, shared_vocabulary: int | None = None
 ) -> Tensor:
     """The log-softmax of logits / temperature, of the rows inside the mask.
 
@@ -40,20 +44,27 @@ def masked_log_probs(
     Raises:
         ValueError: the shapes disagree, the temperature is not positive, or there are fewer ids than are to be shared.
     """
+    rows = rows_inside(logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    return log_probs_of(rows, temperature)(slice(None))
+
+
+def rows_inside(
+    logits: Logits, mask: Tensor, *, temperature: float = 1.0, shared_vocabulary: int | None = None
+) -> Logits:
+    """The rows inside the mask before any softmax, of the ids that are shared; args and errors as above."""
     if not temperature > 0:
         raise ValueError(f"the temperature must be above 0, not {temperature}")
     need_shape(mask, logits.shape[:-1])
     if shared_vocabulary is not None:
         if not 0 < shared_vocabulary <= logits.shape[-1]:
             raise ValueError(f"can't share {shared_vocabulary} ids: these logits have {logits.shape[-1]}")
-        logits = logits[..., :shared_vocabulary]
-    rows = select(logits, mask)
-    return (rows if temperature == 1 else rows / temperature).log_softmax(-1)
+        logits = logits[..., :shared_vocabulary] if isinstance(logits, Tensor) else logits.first(shared_vocabulary)
+    return chosen(logits, mask)
 
 
 def divergence_rows(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     mask: Tensor,
     *,
     divergence: Divergence = forward_kl,
@@ -64,19 +75,13 @@ def divergence_rows(
 
     A divergence that was made with a tensor, one parameter a row, takes those of the rows inside the mask: [N].
     """
-    if shared_vocabulary is None and student_logits.shape[-1] != teacher_logits.shape[-1]:
-        raise ValueError(
-            f"the student has {student_logits.shape[-1]} logits and the teacher {teacher_logits.shape[-1]}; if one "
-            "table is only padded, pass the number of ids that both share as shared_vocabulary"
-        )
-    student = masked_log_probs(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
-    teacher = masked_log_probs(teacher_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
-    return spread(divergence(student, teacher), mask)
+    ours, others = _compared(student_logits, teacher_logits, mask, temperature, shared_vocabulary)
+    return spread(row_losses(divergence, ours, others, temperature=temperature), mask)
 
 
 def divergence_loss(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     mask: Tensor,
     *,
     divergence: Divergence = forward_kl,
@@ -102,19 +107,27 @@ def divergence_loss(
     Raises:
         ValueError: shapes that disagree, a temperature that is not positive.
     """
-    rows = divergence_rows(
-        student_logits,
-        teacher_logits,
-        mask,
-        divergence=divergence,
-        temperature=temperature,
-        shared_vocabulary=shared_vocabulary,
-    )
-    return Reduced(rows.sum() * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+    ours, others = _compared(student_logits, teacher_logits, mask, temperature, shared_vocabulary)
+    total = summed_loss(divergence, ours, others, temperature=temperature)
+    return Reduced(total * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def _compared(
+    student: Logits, teacher: Logits, mask: Tensor, temperature: float, shared_vocabulary: int | None
+) -> tuple[Logits, list[Other]]:
+    """The student's rows inside the mask, and the teacher's log-probs of any of them."""
+    if shared_vocabulary is None and student.shape[-1] != teacher.shape[-1]:
+        raise ValueError(
+            f"the student has {student.shape[-1]} logits and the teacher {teacher.shape[-1]}; if one "
+            "table is only padded, pass the number of ids that both share as shared_vocabulary"
+        )
+    settings: dict[str, Any] = {"temperature": temperature, "shared_vocabulary": shared_vocabulary}
+    ours, theirs = rows_inside(student, mask, **settings), rows_inside(teacher, mask, **settings)
+    return ours, [log_probs_of(theirs, temperature)]
 
 
 def divergence_topk_rows(
-    student_logits: Tensor,
+    student_logits: Logits,
     teacher: TopK,
     mask: Tensor,
     *,
@@ -123,16 +136,12 @@ def divergence_topk_rows(
     shared_vocabulary: int | None = None,
 ) -> Tensor:
     """`divergence_topk` before it is summed: [...], 0 outside the mask."""
-    student = masked_log_probs(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
-    ids, kept, tail = (select(part, mask) for part in teacher)
-    if ids.numel() and int(ids.max()) >= student.shape[-1]:
-        raise ValueError(f"the teacher kept id {int(ids.max())}, but the student has {student.shape[-1]} ids")
-    log_tail = tail.clamp(min=torch.finfo(torch.float32).tiny).log().unsqueeze(-1)
-    return spread(divergence(_with_tail(student, ids, kept), torch.cat([kept, log_tail], -1)), mask)
+    ours, others = _kept(student_logits, teacher, mask, temperature, shared_vocabulary)
+    return spread(row_losses(partial(_on_kept, divergence=divergence), ours, others, temperature=temperature), mask)
 
 
 def divergence_topk(
-    student_logits: Tensor,
+    student_logits: Logits,
     teacher: TopK,
     mask: Tensor,
     *,
@@ -162,19 +171,25 @@ def divergence_topk(
     Raises:
         ValueError: shapes that disagree, an id that the student lacks, a temperature that is not positive.
     """
-    rows = divergence_topk_rows(
-        student_logits,
-        teacher,
-        mask,
-        divergence=divergence,
-        temperature=temperature,
-        shared_vocabulary=shared_vocabulary,
-    )
-    return Reduced(rows.sum() * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+    ours, others = _kept(student_logits, teacher, mask, temperature, shared_vocabulary)
+    total = summed_loss(partial(_on_kept, divergence=divergence), ours, others, temperature=temperature)
+    return Reduced(total * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def _kept(
+    student: Logits, teacher: TopK, mask: Tensor, temperature: float, shared_vocabulary: int | None
+) -> tuple[Logits, list[Other]]:
+    """The student's rows inside the mask, and the teacher's ids, log-probs and log-tail for any of them."""
+    ours = rows_inside(student, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    ids, kept, tail = (select(part, mask) for part in teacher)
+    if ids.numel() and int(ids.max()) >= ours.shape[-1]:
+        raise ValueError(f"the teacher kept id {int(ids.max())}, but the student has {ours.shape[-1]} ids")
+    log_tail = tail.clamp(min=torch.finfo(torch.float32).tiny).log().unsqueeze(-1)
+    return ours, [rows_of(ids), rows_of(torch.cat([kept, log_tail], -1))]
 
 
 def divergence_from(
-    student_logits: Tensor, teacher: Signals, mask: Tensor, *, temperature: float = 1.0, scale_by_t2: bool = False
+    student_logits: Logits, teacher: Signals, mask: Tensor, *, temperature: float = 1.0, scale_by_t2: bool = False
 ) -> Reduced:
     """Forward KL from what a teacher emitted: its logits, or the part of its distribution that a cache kept."""
     settings: dict[str, Any] = {"temperature": temperature, "scale_by_t2": scale_by_t2}
@@ -182,6 +197,42 @@ def divergence_from(
         return divergence_topk(student_logits, teacher.topk, mask, **settings)
     assert teacher.logits is not None
     return divergence_loss(student_logits, teacher.logits, mask, **settings)
+
+
+def _on_kept(log_probs: Tensor, ids: Tensor, kept: Tensor, *, divergence: Divergence) -> Tensor:
+    """A divergence on the kept ids and, last, all others together: log-probs [n, V], ids [n, K], kept [n, K + 1]."""
+    return divergence(_with_tail(log_probs, ids, kept[..., :-1]), kept)
+
+
+def _on_kept_with_gradient(
+    log_probs: Tensor, ids: Tensor, kept: Tensor, *, divergence: Divergence
+) -> tuple[Tensor, Tensor]:
+    """`_on_kept`, and the gradient of its sum for the logits.
+
+    With c_k the divergence's gradient for the student's log-prob of class k, Q the mass of its tail and s = sum_k c_k:
+    c_k - s q_k on a kept id, and (c_tail / Q - s) q_v on another.
+    """
+    empty = kept[..., :-1].isneginf()
+    # An empty slot's id may be that of a full one: it is told by the likeliest, to which it then adds nothing.
+    first = kept[..., :-1].argmax(-1, keepdim=True)
+    places = ids.where(~empty, ids.gather(-1, first))
+    on_ids = log_probs.gather(-1, places).masked_fill(empty, LOG_ZERO)
+    q = log_probs.exp_()
+    own = q.gather(-1, places).masked_fill(empty, 0.0)
+    mass = q.scatter(-1, places, 0.0).sum(-1, keepdim=True)
+    log_mass = mass.clamp(min=torch.finfo(torch.float32).tiny).log()
+    with torch.enable_grad():
+        leaf = torch.cat([on_ids, log_mass], -1).detach().requires_grad_()
+        values = divergence(leaf, kept)
+        (change,) = torch.autograd.grad(values.sum(), leaf)
+    for_tail = change[..., -1:] / mass.clamp(min=torch.finfo(torch.float32).tiny)
+    gradient = q.mul_(for_tail - change.sum(-1, keepdim=True))
+    return values.detach(), gradient.scatter_add_(
+        -1, places, (change[..., :-1] - own * for_tail).masked_fill(empty, 0.0)
+    )
+
+
+FORMS[_on_kept] = _on_kept_with_gradient
 
 
 def _with_tail(log_probs: Tensor, ids: Tensor, kept: Tensor) -> Tensor:

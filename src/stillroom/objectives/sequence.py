@@ -7,22 +7,26 @@ Shapes: ``B`` rows, ``T`` tokens, ``V`` vocabulary or classes, ``N`` entries ins
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
 
-from stillroom.objectives.logits import masked_log_probs
+from stillroom.objectives.chunks import Logits, row_losses, rows_of, summed_loss
+from stillroom.objectives.gradients import FORMS
+from stillroom.objectives.logits import rows_inside
 from stillroom.objectives.rows import in_float32, need_shape, select, spread
 from stillroom.signals import Reduced
 
 
-def token_log_probs(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def token_log_probs(logits: Logits, labels: Tensor, mask: Tensor, *, temperature: float = 1.0) -> Tensor:
     """The log-probability of each label, 0 outside the mask.
 
     Args:
         logits: [B, T, V] (or [B, V]).
         labels: [B, T] (or [B]), ids in [0, V) wherever the mask is true.
         mask: [B, T] (or [B]).
+        temperature: divides the logits, above 0.
 
     Returns:
         The mask's shape, in at least float32.
@@ -30,11 +34,18 @@ def token_log_probs(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     Raises:
         ValueError: shapes that disagree, or a label outside the vocabulary inside the mask.
     """
-    return spread(_label_log_probs(masked_log_probs(logits, mask), select(labels, mask)), mask)
+    rows = rows_inside(logits, mask, temperature=temperature)
+    wanted = _labels(labels, mask, rows.shape[-1])
+    return spread(row_losses(_log_prob, rows, [rows_of(wanted)], temperature=temperature), mask)
 
 
 def sequence_log_prob(
-    logits: Tensor, labels: Tensor, mask: Tensor, *, reduce: Literal["sum", "mean"] = "sum"
+    logits: Logits,
+    labels: Tensor,
+    mask: Tensor,
+    *,
+    reduce: Literal["sum", "mean"] = "sum",
+    temperature: float = 1.0,
 ) -> Tensor:
     """The log-probability of each row's labels, [B]: their sum, or their mean over the masked tokens.
 
@@ -42,11 +53,11 @@ def sequence_log_prob(
     """
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce is 'sum' or 'mean', not {reduce!r}")
-    by_token = token_log_probs(logits, labels, mask)
+    by_token = token_log_probs(logits, labels, mask, temperature=temperature)
     return by_token.sum(-1) if reduce == "sum" else row_means(by_token, mask)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Reduced:
+def cross_entropy(logits: Logits, labels: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Reduced:
     """-log q(label), summed over the masked entries.
 
     Args:
@@ -60,11 +71,30 @@ def cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor, *, label_smoothi
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
-    log_probs = masked_log_probs(logits, mask)
-    target = _label_log_probs(log_probs, select(labels, mask))
+    rows = rows_inside(logits, mask)
+    others = [rows_of(_labels(labels, mask, rows.shape[-1]))]
+    return Reduced(summed_loss(partial(_smoothed, label_smoothing=label_smoothing), rows, others), mask.bool().sum())
+
+
+def _smoothed(log_probs: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
+    """`cross_entropy` of rows, [n, V] and [n] -> [n]."""
+    target = _log_prob(log_probs, labels)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing * log_probs.mean(-1)
-    return Reduced(-target.sum(), mask.bool().sum())
+    return -target
+
+
+def _smoothed_with_gradient(log_probs: Tensor, labels: Tensor, *, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """The same, and the gradient of its sum for the logits: q minus the target."""
+    values = _smoothed(log_probs, labels, label_smoothing=label_smoothing)
+    change = log_probs.exp_()
+    if label_smoothing:
+        change -= label_smoothing / change.shape[-1]
+    sharp = change.new_full((1, 1), label_smoothing - 1).expand(len(labels), 1)
+    return values, change.scatter_add_(-1, labels.unsqueeze(-1), sharp)
+
+
+FORMS[_smoothed] = _smoothed_with_gradient
 
 
 def row_means(values: Tensor, mask: Tensor) -> Tensor:
@@ -82,11 +112,16 @@ def sequence_mean(values: Tensor, mask: Tensor) -> Reduced:
     return Reduced(row_means(values, mask).sum(), mask.bool().any(-1).sum())
 
 
-def _label_log_probs(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """[N, V] and [N] -> [N]."""
-    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < log_probs.shape[-1]):
+def _labels(labels: Tensor, mask: Tensor, ids: int) -> Tensor:
+    """The labels inside the mask, which must be ids: [N]."""
+    found = select(labels, mask).long()
+    if found.numel() and not (int(found.min()) >= 0 and int(found.max()) < ids):
         raise ValueError(
-            f"labels inside the mask must lie in [0, {log_probs.shape[-1]}); "
-            f"these reach from {int(labels.min())} to {int(labels.max())}"
+            f"labels inside the mask must lie in [0, {ids}); these reach from {int(found.min())} to {int(found.max())}"
         )
-    return log_probs.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
+    return found
+
+
+def _log_prob(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """[n, V] and [n] -> [n]."""
+    return log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)

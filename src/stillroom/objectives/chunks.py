@@ -1,0 +1,248 @@
+"""Losses of rows, from logits or from hidden states and a head: a few rows at a time, value and gradient in one pass.
+
+A row loss is any function ``(student_log_probs [n, V], *others [n, ...]) -> [n]``. From logits it is called once. From
+`Unprojected` states it is called on chunks of rows: their logits are made, in float32 from there on, the loss and its
+gradient for them are taken at once, and the gradient goes on to states and head; then the chunk is gone. No tensor of
+rows x vocabulary is made, and what is computed is the same. That a loss summed over rows can be differentiated while
+its value is computed is what makes one pass do (Liger-Kernel, Hsu et al., 2024, section 3).
+
+Shapes: ``N`` rows, ``n`` rows of a chunk, ``V`` ids, ``H`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from stillroom.head import Head, Unprojected
+from stillroom.objectives.gradients import written_out
+from stillroom.objectives.rows import in_float32, select
+
+Logits = Tensor | Unprojected
+RowLoss = Callable[..., Tensor]
+Other = Callable[[slice], Tensor]  # what a row loss is given beside the student's log-probs, for some of the rows
+
+CHUNK_BYTES = 64 * 2**20
+BUFFERS = 4  # tensors of a chunk's rows x vocabulary that are alive at once
+
+
+def chosen(logits: Logits, mask: Tensor) -> Logits:
+    """The rows inside the mask, [N, V] or, not projected, [N, H]; logits in at least float32."""
+    return select(logits, mask) if isinstance(logits, Tensor) else logits.map(lambda states: states[mask.bool()])
+
+
+def rows_of(values: Tensor) -> Other:
+    """Some of the rows of a tensor [N, ...]."""
+    return lambda rows: values[rows]
+
+
+def log_probs_of(logits: Logits, temperature: float = 1.0) -> Other:
+    """Log-probs of some rows of logits [N, V], which are constants where they are not projected yet.
+
+    Raises:
+        ValueError: states or head need a gradient.
+    """
+    if isinstance(logits, Tensor):
+        return lambda rows: _log_probs(logits[rows], temperature)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (logits.states, *_pieces(logits)[1::2])):
+        raise ValueError("a teacher that learns must give whole logits; call dense() on what it emits")
+    return lambda rows: _log_probs(in_float32(logits.head(logits.states[rows])), temperature)
+
+
+def _log_probs(logits: Tensor, temperature: float) -> Tensor:
+    return (logits if temperature == 1 else logits / temperature).log_softmax(-1)
+
+
+def row_losses(
+    loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0, memory: int | None = None
+) -> Tensor:
+    """A loss of each row, [N]; its gradient computes the chunks' logits once more.
+
+    Args:
+        loss: called on the student's log-probs and on the others; rows must not influence each other. Parameters that
+            `functools.partial` has bound to it and that have one entry a row are cut with the rows.
+        student: [N, V], the selected rows.
+        others: what else the loss is given.
+        temperature: divides the student's logits.
+        memory: bytes that a chunk may take; None for 64 MiB.
+    """
+    if isinstance(student, Tensor):
+        return loss(_log_probs(student, temperature), *(other(slice(None)) for other in others))
+    return _chunked(loss, student, others, temperature, memory, total=False)
+
+
+def summed_loss(
+    loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0, memory: int | None = None
+) -> Tensor:
+    """The sum of `row_losses`, a scalar: value and gradient in one pass."""
+    if isinstance(student, Tensor):
+        return row_losses(loss, student, others, temperature=temperature).sum()
+    return _chunked(loss, student, others, temperature, memory, total=True)
+
+
+def _chunked(
+    loss: RowLoss, student: Unprojected, others: Sequence[Other], temperature: float, memory: int | None, *, total: bool
+) -> Tensor:
+    kind = student.states.device.type
+    half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    job = _Job(
+        loss, tuple(others), student.head, temperature, memory or CHUNK_BYTES, total, torch.is_grad_enabled(), half
+    )
+    return _Chunks.apply(job, student.head.bias, *_pieces(student))  # type: ignore[no-untyped-call]
+
+
+def _pieces(logits: Unprojected) -> list[Tensor]:
+    """Logits as sums of products: states and weight, and again for an adapter, whose first half is made here."""
+    head = logits.head
+    if head.down is None or head.up is None:
+        return [logits.states, head.weight]
+    return [logits.states, head.weight, head.factor * (logits.states @ head.down.T), head.up]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all chunks."""
+
+    loss: RowLoss
+    others: tuple[Other, ...]
+    head: Head
+    temperature: float
+    memory: int
+    total: bool
+    gradient: bool
+    half: torch.dtype | None
+
+    def chunks(self, rows: int) -> Iterator[slice]:
+        size = max(self.memory // (BUFFERS * 4 * self.head.ids), 16)
+        for start in range(0, rows, size):
+            yield slice(start, min(start + size, rows))
+
+    def logits(self, bias: Tensor | None, pieces: Sequence[Tensor], rows: slice) -> Tensor:
+        """Of some rows, [n, V]: scaled and capped."""
+        ids = self.head.ids
+        found = in_float32(pieces[0][rows] @ pieces[1][:ids].T)
+        for states, weight in zip(pieces[2::2], pieces[3::2], strict=True):
+            found += states[rows] @ weight[:ids].T
+        if bias is not None:
+            found += bias[:ids]
+        if self.head.scale != 1:
+            found *= self.head.scale
+        if self.head.softcap is not None:
+            found.div_(self.head.softcap).tanh_().mul_(self.head.softcap)
+        return found
+
+    def rule(self, rows: slice, count: int) -> RowLoss:
+        """The loss for some rows: parameters that have one entry a row are cut with them."""
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, partial):
+                return partial(value.func, *value.args, **{name: cut(part) for name, part in value.keywords.items()})
+            by_row = isinstance(value, Tensor) and value.dim() and len(value) == count
+            return value[rows] if by_row else value
+
+        return cut(self.loss)
+
+    def with_gradient(self, logits: Tensor, rows: slice, count: int, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The losses of some rows [n], and the gradient of their (weighted) sum for what the head's product gave."""
+        others = [other(rows) for other in self.others]
+        log_probs = _log_probs(logits, self.temperature)
+        loss = self.rule(rows, count)
+        values, change = (written_out(loss) or partial(_by_autograd, loss))(log_probs, *others)
+        if weight is not None:
+            change *= weight.unsqueeze(-1)
+        if self.head.softcap is not None:
+            change *= 1 - (logits / self.head.softcap).square_()
+        factor = self.head.scale / self.temperature
+        return values, change if factor == 1 else change.mul_(factor)
+
+
+class _Chunks(torch.autograd.Function):
+    """`row_losses` and `summed_loss` of states that are not projected."""
+
+    @staticmethod
+    def forward(ctx: Any, job: _Job, bias: Tensor | None, *pieces: Tensor) -> Tensor:
+        """Go through the chunks; where the sum is wanted, gradients are taken on the way."""
+        ctx.job, count = job, len(pieces[0])
+        at_once = job.total and job.gradient and any(ctx.needs_input_grad[1:])
+        gradients = _Gradients(ctx, job, bias, pieces) if at_once else None
+        values = [pieces[0].new_zeros(0, dtype=torch.promote_types(pieces[0].dtype, torch.float32))]
+        for rows in job.chunks(count):
+            logits = job.logits(bias, pieces, rows)
+            if gradients is None:
+                log_probs = _log_probs(logits, job.temperature)
+                values.append(job.rule(rows, count)(log_probs, *(other(rows) for other in job.others)))
+            else:
+                value, change = job.with_gradient(logits, rows, count, None)
+                values.append(value)
+                gradients.add(change, rows)
+        found = torch.cat(values)
+        if gradients is not None:
+            ctx.save_for_backward(*gradients.done())
+        elif not job.total:
+            ctx.save_for_backward(bias, *pieces)
+        return found.sum() if job.total else found
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        """Gradients of the sum, scaled; those of single losses by going through the chunks again."""
+        job, (grad,) = ctx.job, outer
+        if job.total:
+            return None, *(None if own is None else own * grad.to(own.dtype) for own in ctx.saved_tensors)
+        bias, *pieces = ctx.saved_tensors
+        gradients, count = _Gradients(ctx, job, bias, pieces), len(pieces[0])
+        with torch.autocast(grad.device.type, job.half, enabled=job.half is not None):
+            for rows in job.chunks(count):
+                logits = job.logits(bias, pieces, rows)
+                gradients.add(job.with_gradient(logits, rows, count, grad[rows])[1], rows)
+        return None, *gradients.done()
+
+
+class _Gradients:
+    """Gradients for the bias and the pieces, where they are wanted; summed over chunks."""
+
+    def __init__(self, ctx: FunctionCtx, job: _Job, bias: Tensor | None, pieces: Sequence[Tensor]) -> None:
+        self.job, self.pieces = job, pieces
+        wanted = ctx.needs_input_grad[1:]  # type: ignore[attr-defined]
+        inputs = (bias, *pieces)
+        self.types = [None if one is None else one.dtype for one in inputs]
+        # Chunks add up in float32: in half precision each sum would lose what is small beside it.
+        self.found = [
+            torch.zeros_like(one, dtype=torch.promote_types(one.dtype, torch.float32))
+            if want and one is not None
+            else None
+            for one, want in zip(inputs, wanted, strict=True)
+        ]
+
+    def add(self, change: Tensor, rows: slice) -> None:
+        """What a chunk adds, from the gradient [n, V] for the sum of its products and bias."""
+        ids, bias = self.job.head.ids, self.found[0]
+        if bias is not None:
+            bias[:ids] += change.sum(0)
+        for place in range(0, len(self.pieces), 2):
+            states, weight = self.pieces[place : place + 2]
+            for_states, for_weight = self.found[1 + place : 3 + place]
+            if for_states is not None:
+                for_states[rows] = change.to(weight.dtype) @ weight[:ids]
+            if for_weight is not None and states.dtype == for_weight.dtype:
+                for_weight[:ids].addmm_(change.T, states[rows])
+            elif for_weight is not None:
+                for_weight[:ids] += change.to(states.dtype).T @ states[rows]
+
+    def done(self) -> list[Tensor | None]:
+        """In the inputs' types."""
+        return [None if one is None else one.to(kind) for one, kind in zip(self.found, self.types, strict=True)]
+
+
+def _by_autograd(loss: RowLoss, log_probs: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses of some rows, and the gradient of their sum for the logits that the log-probs are of."""
+    with torch.enable_grad():
+        leaf = log_probs.detach().requires_grad_()
+        values = loss(leaf, *others)
+        (change,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), change.addcmul_(log_probs.exp(), change.sum(-1, keepdim=True), value=-1)
