@@ -67,6 +67,9 @@ class Objective(nn.Module):
             the forward pass (`Batch.counts`); ``batch`` is for a loss defined on a whole batch; ``own`` for a count
             that is known only afterwards (then gradients can't be accumulated over micro-batches, and the loop says
             so).
+        rowwise: of logits, student's or teacher's, nothing is done but that they are handed to row losses of
+            `stillroom.objectives` (divergences, log-probs of labels), which can be computed without making them whole;
+            they may then come as `stillroom.head.Unprojected`.
         across_rows: the value of one row's loss depends on the other rows of its batch (contrastive and relational
             losses), so that splitting a batch changes it by design.
         weights: part name -> factor in the total; a part that is not named counts once.
@@ -97,6 +100,7 @@ class Objective(nn.Module):
     aligns: Literal["index", "bytes"] | None = None
     writing: Writing = Writing()
     units: ClassVar[dict[str, Unit]] = {}
+    rowwise: ClassVar[bool] = False
     across_rows: ClassVar[bool] = False
     reads: tuple[str, ...] = ()
     same_tokenizer: bool = False

@@ -293,6 +293,9 @@ def train_one(
     seed_all(recipe.train.seed, -1, 0)
     student.model.to(device)
     sample = make_batch(student.view, other, read(encoded, list(range(min(2, len(encoded)))))).to(device)
+    fused = recipe.train.fused and objective.rowwise and not objective.trains_teacher
+    if fused and isinstance(teacher, LocalTeacher):
+        teacher.unproject(sample)
     if teacher is not None:
         with torch.no_grad():
             sample.emitted = teacher(sample, objective.needs.asked)
@@ -305,6 +308,7 @@ def train_one(
         student=student.model,
         objective=objective,
         view=student.view,
+        emitting=student.view.unprojected(student.model, sample.student) if fused else student.view,
         teacher=teacher,
         teacher_view=other,
         rows=encoded,

@@ -18,6 +18,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stillroom.head import Unprojected
+
 Unit = Literal["token", "row", "pair", "batch", "own"]
 
 
@@ -65,7 +67,8 @@ class TopK(NamedTuple):
 class Signals:
     """What one model emitted on one batch. Only what was asked for is set; the rest is None or empty.
 
-    logits: [B, T, V] for token models, [B, C] for classifiers.
+    logits: [B, T, V] for token models, [B, C] for classifiers; for methods that are ``rowwise`` perhaps the
+        `Unprojected` that stands for them.
     topk: the kept part of the next-token distribution, where the teacher gives no full logits.
     hidden: layer number -> [B, T, H]; 0 is the output of the embeddings.
     attentions: layer number -> [B, heads, T, T].
@@ -105,6 +108,8 @@ class Signals:
         def walk(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return change(value)
+            if isinstance(value, Unprojected):
+                return value.map(change)
             if isinstance(value, TopK):
                 return TopK(*(change(part) for part in value))
             if isinstance(value, dict):

@@ -1,7 +1,8 @@
 """What every method must keep, whatever it does; a new method is held to it by being in the catalogue.
 
 Padding changes nothing; splitting the batch changes nothing; NaN outside the mask does no harm; an empty mask gives an
-exact differentiable 0; counts are those declared; the teacher is untouched; what must learn gets gradient.
+exact differentiable 0; counts are those declared; the teacher is untouched; what must learn gets gradient; a loss of
+rows is the same without whole logits.
 
 pytest tests/contracts/test_contracts.py
 """
@@ -10,9 +11,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.contracts import worlds
 from tests.contracts.worlds import STEP
 from torch.nn import functional as F
 
+from stillroom.head import Unprojected
 from stillroom.signals import TopK
 from stillroom.teachers import LocalTeacher
 
@@ -203,3 +206,20 @@ def test_the_student_learns(case):
         found = torch.autograd.grad(total, own, allow_unused=True)
         learning = [g is not None and bool(g.abs().sum() > 0) for g in found]
         assert all(learning), "a parameter made in setup gets no gradient"
+
+
+ROWWISE = [method for method in worlds.methods() if worlds.make(method).rowwise]
+
+
+@pytest.mark.parametrize("method", ROWWISE)
+def test_logits_that_are_never_made_teach_the_same(method, world_of):
+    case = worlds.case(method, world_of(worlds.kind_of(method)))
+    batch = case.batch(case.world.rows)
+    whole = loss(case, batch)
+    unprojected = [
+        one._replace(view=one.view.unprojected(one.model, batch.student)) for one in (case.student, case.teacher)
+    ]
+    assert all(
+        isinstance(one.view.emit(one.model, batch.student, ("logits",)).logits, Unprojected) for one in unprojected
+    )
+    same(loss(replace(case, student=unprojected[0], teacher=unprojected[1]), batch), whole)

@@ -96,6 +96,8 @@ class Trainer:
         student: trained in place.
         objective: already set up (its projectors exist).
         view: how the student reads rows.
+        emitting: the same view, as it gives the signals that are trained on (perhaps without whole logits); None for
+            ``view`` itself.
         teacher: None for methods without one; a `LearningTeacher` is trained too.
         teacher_view: where the teacher reads rows differently.
         rows: encoded rows (``stillroom.engine.encoding``).
@@ -122,6 +124,7 @@ class Trainer:
         fingerprint: str,
         evaluate: Evaluate | None = None,
         primary: tuple[str, bool] = ("loss", False),
+        emitting: View | None = None,
     ) -> None:
         self.settings, self.folder, self.fingerprint = settings, folder, fingerprint
         learning = teacher if isinstance(teacher, LearningTeacher) else None
@@ -141,7 +144,7 @@ class Trainer:
         objective.ask = self._ask
         self.plan = plan_batches(rows, settings, fill=objective.across_rows)
         self.total = settings.steps or math.ceil(settings.epochs * self.plan.steps_per_epoch)
-        pair = Pair(student, objective, view, learning)
+        pair = Pair(student, objective, emitting or view, learning)
         self.pair, self.optimizer = self.accelerator.prepare(
             pair, build_optimizer(pair, settings, {f"objective.{name}": rate for name, rate in objective.rates.items()})
         )

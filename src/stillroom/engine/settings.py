@@ -30,6 +30,8 @@ class Train(BaseModel):
         group_by_length: rows of like length share a batch.
         per_class: so many rows of each of a few classes make a batch (N-pair batches), for losses that compare rows by
             their labels; 0 draws rows whatever their labels are.
+        fused: losses of next-token distributions are computed from hidden states, a few rows at a time, where method
+            and model allow it; false makes all logits first. The same loss either way, up to rounding.
         log_every: steps between lines of metrics.jsonl.
         evaluate_every: steps between evaluations; None takes a tenth of the run, 0 never evaluates. The best one's
             weights are what is exported.
@@ -57,6 +59,7 @@ class Train(BaseModel):
     seed: int = 0
     group_by_length: bool = False
     per_class: int = Field(0, ge=0)
+    fused: bool = True
     log_every: int = Field(10, ge=1)
     evaluate_every: int | None = Field(None, ge=0)
     save_every: int | None = Field(None, ge=0)

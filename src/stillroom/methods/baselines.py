@@ -5,7 +5,7 @@ They are objectives like any other, found by name beside the catalogue's slugs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -36,6 +36,7 @@ class SupervisedTokens(Objective):
     """
 
     needs = Needs(student=("logits",))
+    rowwise: ClassVar[bool] = True
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -104,6 +105,7 @@ class TokenDivergence(Objective):
     """
 
     needs = Needs(student=("logits",), teacher=("logits",))
+    rowwise: ClassVar[bool] = True
     same_tokenizer: bool = True
 
     def __init__(

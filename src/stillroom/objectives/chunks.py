@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from stillroom.head import Head, Unprojected
-from stillroom.objectives.gradients import written_out
+from stillroom.objectives.gradients import by_autograd, written_out
 from stillroom.objectives.rows import in_float32, select
 
 Logits = Tensor | Unprojected
@@ -153,9 +153,9 @@ class _Job:
         others = [other(rows) for other in self.others]
         log_probs = _log_probs(logits, self.temperature)
         loss = self.rule(rows, count)
-        values, change = (written_out(loss) or partial(_by_autograd, loss))(log_probs, *others)
+        values, change = (written_out(loss) or partial(by_autograd, loss))(log_probs, *others)
         if weight is not None:
-            change *= weight.unsqueeze(-1)
+            change *= weight.unsqueeze(-1) if weight.dim() else weight
         if self.head.softcap is not None:
             change *= 1 - (logits / self.head.softcap).square_()
         factor = self.head.scale / self.temperature
@@ -168,7 +168,7 @@ class _Chunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: _Job, bias: Tensor | None, *pieces: Tensor) -> Tensor:
         """Go through the chunks; where the sum is wanted, gradients are taken on the way."""
-        ctx.job, count = job, len(pieces[0])
+        ctx.job, ctx.gradients, count = job, None, len(pieces[0])
         at_once = job.total and job.gradient and any(ctx.needs_input_grad[1:])
         gradients = _Gradients(ctx, job, bias, pieces) if at_once else None
         values = [pieces[0].new_zeros(0, dtype=torch.promote_types(pieces[0].dtype, torch.float32))]
@@ -183,23 +183,23 @@ class _Chunks(torch.autograd.Function):
                 gradients.add(change, rows)
         found = torch.cat(values)
         if gradients is not None:
-            ctx.save_for_backward(*gradients.done())
-        elif not job.total:
-            ctx.save_for_backward(bias, *pieces)
+            ctx.gradients = gradients.done()
+        ctx.save_for_backward(bias, *pieces)
         return found.sum() if job.total else found
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
         """Gradients of the sum, scaled; those of single losses by going through the chunks again."""
         job, (grad,) = ctx.job, outer
-        if job.total:
-            return None, *(None if own is None else own * grad.to(own.dtype) for own in ctx.saved_tensors)
+        if job.total and ctx.gradients is not None:
+            found, ctx.gradients = ctx.gradients, None  # as large as the head; a second pass goes through the chunks
+            return None, *(None if own is None else own.mul_(grad) for own in found)
         bias, *pieces = ctx.saved_tensors
         gradients, count = _Gradients(ctx, job, bias, pieces), len(pieces[0])
         with torch.autocast(grad.device.type, job.half, enabled=job.half is not None):
             for rows in job.chunks(count):
                 logits = job.logits(bias, pieces, rows)
-                gradients.add(job.with_gradient(logits, rows, count, grad[rows])[1], rows)
+                gradients.add(job.with_gradient(logits, rows, count, grad if job.total else grad[rows])[1], rows)
         return None, *gradients.done()
 
 
@@ -237,12 +237,3 @@ class _Gradients:
     def done(self) -> list[Tensor | None]:
         """In the inputs' types."""
         return [None if one is None else one.to(kind) for one, kind in zip(self.found, self.types, strict=True)]
-
-
-def _by_autograd(loss: RowLoss, log_probs: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-    """The losses of some rows, and the gradient of their sum for the logits that the log-probs are of."""
-    with torch.enable_grad():
-        leaf = log_probs.detach().requires_grad_()
-        values = loss(leaf, *others)
-        (change,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), change.addcmul_(log_probs.exp(), change.sum(-1, keepdim=True), value=-1)

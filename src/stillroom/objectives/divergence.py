@@ -132,6 +132,18 @@ def alpha_beta(alpha: float = 0.2, beta: float = 0.7) -> Divergence:
     return partial(_alpha_beta, alpha=alpha, beta=beta)
 
 
+def interpolated(divergence: Divergence, share: float) -> Divergence:
+    """A divergence from a target between student and teacher: softmax((1 - share) sg(zS) + share zT) in place of p.
+
+    Of logits zS and zT; sg: without gradient (TAID, Shing et al., 2025, equation 5).
+
+    Args:
+        divergence: of the student from the target.
+        share: the teacher's, in [0, 1].
+    """
+    return partial(_interpolated, divergence=divergence, share=share)
+
+
 _PLAIN: dict[str, Divergence] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
@@ -190,6 +202,18 @@ def _skew_reverse_kl(
 ) -> Tensor:
     log_q, log_p = _both(student_log_probs, teacher_log_probs)
     return _kl(log_q, _mixture(log_q.detach() if detach_student else log_q, log_p, alpha))
+
+
+def _interpolated(
+    student_log_probs: Tensor, teacher_log_probs: Tensor, *, divergence: Divergence, share: float
+) -> Tensor:
+    return divergence(student_log_probs, between(student_log_probs, teacher_log_probs, share))
+
+
+def between(student_log_probs: Tensor, teacher_log_probs: Tensor, share: float) -> Tensor:
+    """The log-probs of the target of `interpolated`; log-probs differ from logits by what a softmax takes away."""
+    log_q, log_p = _both(student_log_probs, teacher_log_probs)
+    return torch.lerp(log_q.detach(), log_p, share).log_softmax(-1)
 
 
 def _alpha_beta(student_log_probs: Tensor, teacher_log_probs: Tensor, *, alpha: float, beta: float) -> Tensor:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stillroom.objectives import divergence as of
@@ -90,6 +91,20 @@ def _skew_reverse_kl(log_q: Tensor, log_p: Tensor, *, alpha: float | Tensor, det
     return values, _from_probabilities(q, ratio)
 
 
+def _interpolated(log_q: Tensor, log_p: Tensor, *, divergence: of.Divergence, share: float) -> Found:
+    target, form = of.between(log_q, log_p, share), written_out(divergence)
+    return form(log_q, target) if form is not None else by_autograd(divergence, log_q, target)
+
+
+def by_autograd(loss: Callable[..., Tensor], log_probs: Tensor, *others: Tensor) -> Found:
+    """The losses of some rows, and the gradient of their sum for the logits that the log-probs are of."""
+    with torch.enable_grad():
+        leaf = log_probs.detach().requires_grad_()
+        values = loss(leaf, *others)
+        (change,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), change.addcmul_(log_probs.exp(), change.sum(-1, keepdim=True), value=-1)
+
+
 def _of_own_ratio(q: Tensor, ratio: Tensor) -> Found:
     """KL(q||m) from q and log(q / m), and q (log(q / m) - KL), both overwritten."""
     values = (q * ratio).sum(-1)
@@ -119,4 +134,5 @@ FORMS: dict[Any, Callable[..., Found]] = {
     of._jsd: _jsd,
     of._skew_forward_kl: _skew_forward_kl,
     of._skew_reverse_kl: _skew_reverse_kl,
+    of._interpolated: _interpolated,
 }

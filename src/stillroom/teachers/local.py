@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stillroom.head import Unprojected
 from stillroom.signals import Batch, Signals
 from stillroom.views.base import View
 
@@ -23,6 +25,14 @@ class LocalTeacher:
     def __init__(self, model: nn.Module, view: View, precision: str = "no") -> None:
         self.model = model.eval().requires_grad_(False)
         self.view, self.precision = view, precision
+
+    def unproject(self, sample: Batch) -> None:
+        """From now on give hidden states beside the head in place of logits, where this model's allow it.
+
+        Args:
+            sample: on which it is tried.
+        """
+        self.view = self.view.unprojected(self.model, sample.student if sample.teacher is None else sample.teacher)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
@@ -55,8 +65,15 @@ def emitted(model: nn.Module, view: View, batch: Batch, needs: tuple[str, ...]) 
     signals = view.emit(model, batch.student if batch.teacher is None else batch.teacher, needs)
     if signals.logits is not None and batch.teacher_mask is not None and batch.mask.dim() == 2:
         places = batch.mask if batch.shared is None else batch.shared
-        signals = replace(signals, logits=realign(signals.logits, batch.teacher_mask, places))
+        signals = replace(signals, logits=realigned(signals.logits, batch.teacher_mask, places))
     return signals
+
+
+def realigned(logits: Any, source: Tensor, target: Tensor) -> Any:
+    """`realign` of logits, or of the states that they are to be made of."""
+    if isinstance(logits, Unprojected):
+        return logits.map(lambda states: realign(states, source, target))
+    return realign(logits, source, target)
 
 
 def realign(values: Tensor, source: Tensor, target: Tensor) -> Tensor:

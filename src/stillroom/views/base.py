@@ -83,6 +83,15 @@ class View(ABC):
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
         """Run the model and give what was asked for."""
 
+    def unprojected(self, model: nn.Module, arguments: dict[str, Tensor]) -> View:
+        """The view that gives `stillroom.head.Unprojected` in place of this model's logits; this one where none does.
+
+        Args:
+            model: whose logits they are.
+            arguments: of a forward pass, to try it on.
+        """
+        return self
+
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, **options: Any) -> Self:
@@ -197,7 +206,7 @@ def make_batch(view: View, teacher_view: View | None, rows: Sequence[Mapping[str
 
 
 def run(
-    model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...], **settings: bool
+    model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...], **settings: bool | int
 ) -> tuple[Any, Signals]:
     """Call a transformers model once and collect hidden states, attentions and taps; the rest is the view's.
 

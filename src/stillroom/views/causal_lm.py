@@ -10,16 +10,20 @@ with the rejected one. ``columns["pairs"]`` [P, 2] says where they are, chosen f
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.blocks.alignment import UNKNOWN, byte_ends, ends_of
 from stillroom.errors import UserError
+from stillroom.head import Head, Unprojected
 from stillroom.signals import Signals
 from stillroom.views.base import Inputs, Row, TransformersView, digest, pad, row_key, run, tokenizer_hash
+
+log = logging.getLogger(__name__)
 
 
 class CausalLM(TransformersView):
@@ -38,6 +42,7 @@ class CausalLM(TransformersView):
         vocabulary: ids that mean something; logits are cut to these, since models pad their vocabularies, each to a
             number of its own. Where teacher and student share a tokenizer in part, the run sets it to the ids that
             they share.
+        projects: whether logits are made; otherwise `Unprojected` stands for them, see `unprojected`.
         unit: in which rows tell how much of an answer was read before each of its tokens; see `counting`.
     """
 
@@ -58,6 +63,7 @@ class CausalLM(TransformersView):
         self.tokenizer, self.max_length, self.overflow, self.end = tokenizer, max_length, overflow, end
         self.vocabulary = len(tokenizer)
         self.unit: Literal["index", "bytes"] | None = None
+        self.projects = True
 
     def counting(self, unit: Literal["index", "bytes"]) -> CausalLM:
         """The same view, whose rows tell how much of an answer was read before each of its tokens: ``read``.
@@ -70,6 +76,35 @@ class CausalLM(TransformersView):
         view = copy.copy(self)
         view.unit = unit
         return view
+
+    def unprojected(self, model: nn.Module, arguments: dict[str, Tensor]) -> CausalLM:
+        """The same view, which gives hidden states beside the head in place of logits; this one where that can't be.
+
+        Whether it can is tried: the head that is read off the model, applied to the states before it, must give the
+        logits that the model gives.
+
+        Args:
+            model: whose logits they are.
+            arguments: of a forward pass, to try it on.
+        """
+        view = copy.copy(self)
+        view.projects = False
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.no_grad():
+                whole = self.emit(model, arguments, ("logits",)).logits
+                found: Any = view.emit(model, arguments, ("logits",)).logits
+                same = torch.allclose(found.dense().float(), whole.float(), rtol=1e-3, atol=1e-3)  # type: ignore[union-attr]
+        except (TypeError, ValueError, AttributeError):  # a forward pass without logits_to_keep, or no linear head
+            same = False
+        finally:
+            for module, training in modes:
+                module.training = training
+        if same:
+            return view
+        log.info("%s makes logits in a way of its own, so they are made whole", type(model).__name__)
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -226,11 +261,35 @@ class CausalLM(TransformersView):
 
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
         """Logits [B, T, V], soft-cap and scale included, without the vocabulary's padding; hidden states; taps."""
+        if "logits" in needs and not self.projects:
+            return self._emit_unprojected(model, arguments, needs)
         output, signals = run(model, arguments, needs, use_cache=False)
         if "logits" in needs:
             signals.logits = output.logits[..., : self.vocabulary]
         signals.mask = arguments["attention_mask"].bool()
         return signals
+
+    def _emit_unprojected(self, model: Any, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
+        """The model is run whole, so that whatever wraps it takes part; it projects one place a row."""
+        states: list[Tensor] = []
+        handle = model.base_model.register_forward_hook(lambda _m, _i, output: states.append(output[0]))
+        try:
+            _, signals = run(model, arguments, needs, use_cache=False, logits_to_keep=1)
+        finally:
+            handle.remove()
+        head = head_of(model)
+        if head is None or len(states) != 1:
+            raise ValueError("the model's logits are not made by one linear layer")
+        signals.logits = cast(Tensor, Unprojected(states[0], head.first(min(self.vocabulary, head.ids))))
+        signals.mask = arguments["attention_mask"].bool()
+        return signals
+
+
+def head_of(model: Any) -> Head | None:
+    """The head of a transformers language model with its scale and soft cap; None where it is no plain one."""
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    return Head.of(model.get_output_embeddings(), scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
 
 
 def _answers(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -67,7 +67,7 @@ def test_the_gradient_does_not_flow_through_the_target():
 
 def test_at_0_the_student_is_its_own_target():
     part, student, _, _ = loss_at(0.0)
-    assert part.sum.item() == 0.0
+    assert abs(part.sum.item()) < 1e-6  # rounding of a softmax that is taken again
     assert student.grad.abs().max() < 1e-7
 
 

@@ -75,6 +75,7 @@ class GKD(Objective):
     units: ClassVar[dict[str, Unit]] = {"policy": "row", "reward": "row"}
     same_tokenizer: bool = True
     live_teacher: bool = True
+    rowwise: ClassVar[bool] = True
     reads: tuple[str, ...] = ("completion", "chat")
 
     seed: Tensor
@@ -149,7 +150,7 @@ class GKD(Objective):
         if "own_rewards" not in batch.columns:
             return {"gkd": kd}
         rewards, rows = batch.columns["own_rewards"], batch.mask.any(-1).sum()
-        log_q = sequence_log_prob(student.logits / self.sampling_temperature, batch.labels, batch.mask)
+        log_q = sequence_log_prob(student.logits, batch.labels, batch.mask, temperature=self.sampling_temperature)
         return {
             "gkd": kd,
             "policy": Reduced(-((rewards - self.baseline) * log_q).sum(), rows),

@@ -34,7 +34,7 @@ sampled answers, also of an endpoint.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ class SeqKD(Objective):
         ValueError: a value outside its range, or beams where nothing is searched for.
     """
 
+    rowwise: ClassVar[bool] = True
     reads: tuple[str, ...] = ("completion", "chat")
 
     def __init__(

@@ -25,15 +25,14 @@ the same tokenizer are at hand. Not with a cache of a few top log-probs: the int
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from stillroom.method import Objective, Step
-from stillroom.objectives.divergence import forward_kl, soft_cross_entropy
+from stillroom.objectives.divergence import forward_kl, interpolated, soft_cross_entropy
 from stillroom.objectives.logits import divergence_loss
-from stillroom.objectives.rows import select
 from stillroom.signals import Batch, Needs, Reduced, Signals
 
 __all__ = ["TAID"]
@@ -57,6 +56,7 @@ class TAID(Objective):
     needs = Needs(student=("logits",), teacher=("logits",))
     same_tokenizer: bool = True
     live_teacher: bool = True
+    rowwise: ClassVar[bool] = True
 
     t: Tensor
     previous: Tensor
@@ -88,10 +88,8 @@ class TAID(Objective):
     def parts(self, student: Signals, teacher: Signals | None, batch: Batch, step: Step) -> dict[str, Reduced]:
         """``taid``, over trained tokens."""
         assert student.logits is not None and teacher is not None and teacher.logits is not None
-        ours, theirs = select(student.logits, batch.mask), select(teacher.logits, batch.mask)
-        target = torch.lerp(ours.detach(), theirs, float(self.t) if self.training else self.t_end)
-        everywhere = torch.ones(len(ours), dtype=torch.bool, device=ours.device)
-        return {"taid": divergence_loss(ours, target, everywhere, divergence=self.divergence)}
+        rule = interpolated(self.divergence, float(self.t) if self.training else self.t_end)
+        return {"taid": divergence_loss(student.logits, teacher.logits, batch.mask, divergence=rule)}
 
     def after_step(self, step: Step, losses: dict[str, float]) -> None:
         """Move t."""
