@@ -47,7 +47,7 @@ def test_the_memory_of_a_step_by_hand():
     student = sizes.Size(parameters=1000, layers=3, width=10, heads=2, vocabulary=50, classes=0)
     teacher = sizes.Size(parameters=7000, layers=9, width=20, heads=4, vocabulary=60, classes=0)
     train = {"batch_size": 8, "micro_batch": 2}
-    told = recipe(teacher={"model": "t", "dtype": "bfloat16"}, method="forward_kl", train=train)
+    told = recipe(teacher={"model": "t", "dtype": "bfloat16"}, method="forward_kl", train=train | {"fused": False})
     main = build_method(told.method)
     found = sizes.memory(told, main, student, [teacher], longest=5)
     a_row = 3 * (34 * 5 * 10 + 5 * 2 * 5 * 5)  # Korthikanti et al. 2022, equation 2, in bytes of half precision
@@ -60,13 +60,33 @@ def test_the_memory_of_a_step_by_hand():
         "student logits": 2 * 5 * 50 * 2 * (4 + 4),
         "teacher logits": 2 * 5 * 60 * (4 + 4),
     }
-    half = recipe(teacher={"model": "t", "cache": True}, method="forward_kl", train=train | {"precision": "bf16"})
+    half = recipe(
+        teacher={"model": "t", "cache": True}, method="forward_kl", train=train | {"precision": "bf16", "fused": False}
+    )
     found = sizes.memory(half, main, student, [teacher], longest=5)
     assert found["student activations"] == 2 * a_row and "teacher logits" not in found
     assert found["student logits"] == 2 * 5 * 50 * 2 * (2 + 4)
     plain = recipe(train=train | {"optimizer": "sgd"})
     found = sizes.memory(plain, build_method(plain.method), student, [], longest=5)
     assert found["optimizer"] == 4000 and "teacher weights" not in found
+
+
+def test_the_memory_of_logits_that_are_never_made_by_hand():
+    student = sizes.Size(parameters=1000, layers=3, width=10, heads=2, vocabulary=100_000, classes=0)
+    teacher = sizes.Size(parameters=7000, layers=9, width=20, heads=4, vocabulary=120_000, classes=0)
+    told = recipe(teacher="t", method="forward_kl", train={"batch_size": 2})
+    found = sizes.logits_memory(told, build_method(told.method), student, [teacher], longest=500)
+    whole = 2 * 500 * (100_000 * 2 * 8 + 120_000 * 8)  # both models' logits and log-probs, and gradients of ours
+    assert found == ({"logits of a chunk": 64 * 2**20}, whole - 64 * 2**20)
+    assert "logits of a chunk" in sizes.memory(told, build_method(told.method), student, [teacher], longest=500)
+    few = sizes.logits_memory(told, build_method(told.method), student, [teacher], longest=1)
+    assert few[0] == {"logits of a chunk": 2 * 100_000 * 4 * 4}  # four such tensors at once
+    mixed = recipe(teacher={"group": {"a": "t", "b": "u"}, "mix": {"a": 1, "b": 1}}, method="forward_kl")
+    assert (
+        "teacher logits" in sizes.logits_memory(mixed, build_method(mixed.method), student, [teacher] * 2, longest=5)[0]
+    )
+    whole_ones = recipe(teacher="t", method="uld")
+    assert sizes.logits_memory(whole_ones, build_method(whole_ones.method), student, [teacher], longest=5)[1] == 0
 
 
 @pytest.mark.parametrize("layers", [[0], [0, -1], [1]])

@@ -17,7 +17,7 @@ from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
 from stillroom.recipe import Model, Recipe
 from stillroom.rows import Rows, foresee
-from stillroom.sizes import Size, config_of, config_size, cut_size, memory
+from stillroom.sizes import Size, config_of, config_size, cut_size, logits_memory, memory
 from stillroom.store.codec import CODECS
 from stillroom.store.header import Signal
 from stillroom.students.open import new_config, texts_of, train_tokenizer
@@ -79,6 +79,7 @@ class Plan:
         cache_bytes: of the teacher's signals on disk, where they are cached.
         warnings: what works but is likely not meant.
         questions: that steps of synthesis would still ask; until they are answered nothing is known of rows and costs.
+        saved: bytes of logits that are never made, since the loss is computed from hidden states in chunks.
     """
 
     tokenizers: str | None
@@ -91,6 +92,7 @@ class Plan:
     cache_bytes: int | None
     warnings: list[str] = field(default_factory=list)
     questions: list[Questions] = field(default_factory=list)
+    saved: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -147,6 +149,7 @@ def plan(recipe: Recipe) -> Plan:
         + sum((6.0 if main.trains_teacher else 2.0) * size.parameters * tokens for size in teacher_sizes),
         memory=memory(recipe, main, student, teacher_sizes, sample.longest),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
+        saved=logits_memory(recipe, main, student, teacher_sizes, sample.longest)[1],
         warnings=warnings,
     )
 

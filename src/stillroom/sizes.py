@@ -10,6 +10,7 @@ import torch
 
 from stillroom.errors import UserError
 from stillroom.method import Objective
+from stillroom.objectives.chunks import BUFFERS, CHUNK_BYTES
 from stillroom.recipe import Cut, Recipe
 from stillroom.students.open import from_config
 from stillroom.students.truncate import find_layers
@@ -135,10 +136,28 @@ def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size],
             terms["teacher gradients"] = terms["teacher weights"]
             terms["optimizer"] += states * terms["teacher weights"]
             terms["teacher activations"] = each * width // 2
-    if view_class(recipe.student.kind or recipe.task) is CausalLM:
-        # As the model gives them, then the log-probabilities in float32, and the gradient of each.
-        terms["student logits"] = rows * longest * student.vocabulary * 2 * (width + 4)
-        live = recipe.teacher is not None and not recipe.teacher.cache and main.needs.asked
-        if live and teachers:
-            terms["teacher logits"] = rows * longest * max(size.vocabulary for size in teachers) * (width + 4)
-    return terms
+    return terms | logits_memory(recipe, main, student, teachers, longest)[0]
+
+
+def logits_memory(
+    recipe: Recipe, main: Objective, student: Size, teachers: list[Size], longest: int
+) -> tuple[dict[str, int], int]:
+    """Bytes of language models' logits at the peak of a step, by term; and how many a loss in chunks saves of them.
+
+    Whole logits: as the model gives them, then the log-probabilities in float32, and of the student's the gradient of
+    each. In chunks (`stillroom.objectives.chunks`) there are those of a few rows; several teachers give whole ones.
+    """
+    if view_class(recipe.student.kind or recipe.task) is not CausalLM:
+        return {}, 0
+    train = recipe.train
+    places = (train.micro_batch or train.batch_size) * longest
+    width = 2 if train.precision in ("bf16", "fp16") else 4
+    whole = {"student logits": places * student.vocabulary * 2 * (width + 4)}
+    if recipe.teacher is not None and not recipe.teacher.cache and main.needs.asked and teachers:
+        whole["teacher logits"] = places * max(size.vocabulary for size in teachers) * (width + 4)
+    if not train.fused or not main.rowwise or main.trains_teacher:
+        return whole, 0
+    found = {"logits of a chunk": min(CHUNK_BYTES, places * student.vocabulary * 4 * BUFFERS)}
+    if len(teachers) > 1 and "teacher logits" in whole:
+        found["teacher logits"] = whole["teacher logits"]
+    return found, max(sum(whole.values()) - sum(found.values()), 0)

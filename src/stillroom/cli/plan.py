@@ -47,6 +47,8 @@ def command(
     write(f"about {found.flops:.2g} floating-point operations a method")
     if found.cache_bytes is not None:
         write(f"the cache of the teacher's signals: {size(found.cache_bytes)}")
+    if found.saved:
+        write(f"logits that are never made, as the loss comes from hidden states in chunks: {size(found.saved)} saved")
     rows = [(term, size(number)) for term, number in found.memory.items()]
     write_table(("memory", "bytes"), [*rows, ("together", size(sum(found.memory.values())))])
 
