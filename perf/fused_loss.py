@@ -5,11 +5,9 @@ Both sides start from the same hidden states and heads in float32 and end with t
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from pathlib import Path
 
-from versus import Bar, Figure, extra_peak, main, seconds
+from versus import Bar, Figure, extra_peak, seconds
 
 TOKENS, VOCABULARY, STUDENT, TEACHER = 1024, 32_768, 512, 1024
 BETAS = {"forward_kl": 0.0, "jsd": 0.5}
@@ -84,5 +82,3 @@ def figure(name: str) -> Figure:
         bars=(Bar("seconds", 1.5 if beta == 0 else 2.0), Bar("extra MiB", 8.0)),
         packages=("torch", "transformers", "trl"),
     )
-
-

@@ -85,8 +85,9 @@ class CausalLM(TransformersView):
 
         Args:
             model: whose logits they are.
-            arguments: of a forward pass, to try it on.
+            arguments: of a forward pass; it is tried on the first tokens of its first row.
         """
+        arguments = {name: value[:1, :8] for name, value in arguments.items()}
         view = copy.copy(self)
         view.projects = False
         modes = [(module, module.training) for module in model.modules()]
