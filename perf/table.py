@@ -10,9 +10,9 @@ from versus import HERE, RESULTS
 HEAD = """# Against others
 
 Each row is a command, `python perf/NAME.py` in the environment that `make perf-setup` makes. It runs stillroom and the
-peer in turn on the same work, each time in a process of its own, and keeps what it found in `perf/results`. The ratio is
-in our favour (above 1: faster, smaller or better), the median over turns, with the lowest and highest turn. This page is
-written by `python perf/table.py`.
+peer in turn on the same work, each time in a process of its own, and keeps what it found in `perf/results`. The ratio
+is in our favour (above 1: faster, smaller or better), the median over turns, with the lowest and highest turn. This
+page is written by `python perf/table.py`.
 
 | figure | what both do | peer | measure | ours | theirs | in our favour | turns | asked for |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
