@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from stillroom.blocks.weighted_bag import WeightedBag, folded
 from stillroom.errors import UserError
+from stillroom.export import export_onnx
 from stillroom.measuring import evaluate
 from stillroom.planning import plan
 from stillroom.recipe import Scratch, check
@@ -230,6 +232,28 @@ def test_the_trained_weights_are_folded_into_the_table(run, encoder):
     trained = open_model(str(run.model), "embeddings").model[0].embedding.weight
     assert trained.shape == started[0].embedding.weight.shape
     assert not torch.allclose(trained, folded(started[0].embedding).weight, atol=1e-3)
+
+
+def test_a_run_is_exported_as_a_graph(run, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    assert export_onnx(run.model, tmp_path / "static.onnx", task="embeddings").difference < 1e-5
+
+
+def test_a_static_model_is_not_opened_as_another_kind_nor_cut_again(run, encoder, tmp_path):
+    with pytest.raises(UserError, match="is of the kind 'embeddings' and can't be opened as 'bi-encoder'"):
+        open_model(str(run.model), "bi-encoder")
+    for how, words in (("cut", "nothing to cut in it"), ("static", "is static already")):
+        student = {how: {"of": str(run.model), "vocabulary": 280}}
+        with pytest.raises(UserError, match=words):
+            distill(recipe(encoder, tmp_path, student=student))
+
+
+def test_only_safetensors_are_read(run, tmp_path):
+    folder = shutil.copytree(run.model, tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no token vectors in safetensors"):
+        open_model(str(folder), "embeddings")
 
 
 def test_a_saved_student_is_evaluated(run, encoder, tmp_path):

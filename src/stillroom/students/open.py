@@ -266,6 +266,8 @@ def static_model(
     if kind != "embeddings":
         raise UserError(f"student.static is for models of the kind 'embeddings'; this one is {kind!r}")
     source = _source(static.of, "student.static.of", kind, teacher)
+    if isinstance(source.view, StaticEncoder):
+        raise UserError(f"{source.source} is static already; name it as student.model to train it on")
     model, tokenizer = static_student(
         source.model,
         source.view,
@@ -282,6 +284,8 @@ def _cut_pipeline(cut: Cut, source: Opened, texts: Texts, options: dict[str, Any
     """Cut the transformer inside a sentence-transformers pipeline; pooling and what follows stay."""
     from stillroom.students import build
 
+    if isinstance(source.view, StaticEncoder):
+        raise UserError(f"{source.source} is a static model, and there is nothing to cut in it; name an encoder")
     library = need("sentence_transformers", "embeddings")
     whole: Any = source.model
     like: Any = source.view

@@ -110,7 +110,9 @@ def token_vectors(model: Any, view: Any, ids: list[int]) -> Tensor:
         ids: the tokens.
     """
     around, alone = (view.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    begins = next(place for place in range(len(around)) if around[place : place + len(alone)] == alone)
+    begins = next((place for place in range(len(around)) if around[place : place + len(alone)] == alone), None)
+    if begins is None:
+        raise UserError("the tokenizer reads a text otherwise between special tokens than alone; start at random")
     before, after = around[:begins], around[begins + len(alone) :]
     found, device = [], next(model.parameters()).device
     was_training = model.training

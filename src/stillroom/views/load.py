@@ -15,7 +15,7 @@ from stillroom.errors import UserError, nearest
 from stillroom.views.base import View
 from stillroom.views.locate import locate
 from stillroom.views.sentence import SentenceEncoder
-from stillroom.views.static import StaticEncoder
+from stillroom.views.static import StaticEncoder, table_folder
 
 # What a recipe calls a kind of model -> the class of its view.
 KINDS = {
@@ -77,16 +77,16 @@ def view_for(kind: str, folder: Path) -> type[View]:
     """The view of the model of this kind in this folder: of a static pipeline of sentence-transformers its own.
 
     Raises:
-        UserError: there is no such kind.
+        UserError: there is no such kind, or a static model is asked for as another one.
     """
     view = view_class(kind)
-    return StaticEncoder if view is SentenceEncoder and is_static(folder) else view
-
-
-def is_static(folder: Path) -> bool:
-    """Whether the pipeline of sentence-transformers in a folder begins with a ``StaticEmbedding``."""
-    file = folder / "modules.json"
-    return file.is_file() and json.loads(file.read_text("utf-8"))[0]["type"].endswith(".StaticEmbedding")
+    if table_folder(folder) is None:
+        return view
+    if view is not SentenceEncoder:
+        raise UserError(
+            f"{folder} is a static model, which is of the kind 'embeddings' and can't be opened as {kind!r}"
+        )
+    return StaticEncoder
 
 
 def open_model(

@@ -8,6 +8,7 @@ and come to the model one after another, without padding: ``input_ids`` [N] of a
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.blocks.weighted_bag import folded
-from stillroom.errors import need
+from stillroom.errors import UserError, need
 from stillroom.signals import Signals, record
 from stillroom.views.base import Inputs, Row, digest, tokenizer_hash
 from stillroom.views.sentence import SentenceEncoder, text_id
@@ -42,12 +43,17 @@ class StaticEncoder(SentenceEncoder):
         """The view, from the tokenizer alone."""
         from transformers import PreTrainedTokenizerFast
 
-        return cls(PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")), **options)
+        table = table_folder(folder)
+        assert table is not None
+        return cls(PreTrainedTokenizerFast(tokenizer_file=str(table / "tokenizer.json")), **options)
 
     @classmethod
     def open(cls, folder: Path, dtype: torch.dtype, attention: str | None, **options: Any) -> tuple[nn.Module, Self]:
         """The pipeline, from safetensors only, and its view."""
         library = need("sentence_transformers", "embeddings")
+        table = table_folder(folder)
+        if table is None or not (table / "model.safetensors").is_file():
+            raise UserError(f"{folder} has no token vectors in safetensors, which alone are read; save the model anew")
         model = library.SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
         return model.to(dtype), cls.read(folder, **options)
 
@@ -101,3 +107,14 @@ class StaticEncoder(SentenceEncoder):
         plain = copy.deepcopy(model)
         self.settle(plain)
         super().save(plain, folder)
+
+
+def table_folder(folder: Path) -> Path | None:
+    """Where a static pipeline of sentence-transformers keeps its token vectors; None for any other model.
+
+    Args:
+        folder: of the model.
+    """
+    file = folder / "modules.json"
+    first = json.loads(file.read_text("utf-8"))[0] if file.is_file() else {"type": ""}
+    return folder / first["path"] if first["type"].endswith(".StaticEmbedding") else None
