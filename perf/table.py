@@ -47,10 +47,27 @@ def rows(result: dict[str, Any]) -> list[str]:
     return written
 
 
+def every_side(result: dict[str, Any]) -> list[str]:
+    """A table of all that was measured, of a figure with more sides than ours and the peer's; else nothing."""
+    from statistics import median
+
+    sides: dict[str, list[dict[str, float]]] = result["turns"]
+    if len(sides) < 3:
+        return []
+    measures = list(sides["stillroom"][0])
+    lines = ["", f"## {result['figure']}: every side", "", f"{result['work'].capitalize()}; medians over turns.", ""]
+    lines += ["| " + " | ".join(["", *measures]) + " |", "| " + " | ".join(["---"] * (len(measures) + 1)) + " |"]
+    for name, turns in sides.items():
+        values = [f"{median(turn[measure] for turn in turns):.4g}" for measure in measures]
+        lines.append("| " + " | ".join([name, *values]) + " |")
+    return lines
+
+
 def main() -> None:
     """Write the page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     lines = [line for result in results for line in rows(result)]
+    lines += [line for result in results for line in every_side(result)]
     foot = ["", "## Where and with what", ""]
     for result in results:
         told = ", ".join(f"{name} {number}" for name, number in result["versions"].items())

@@ -15,20 +15,22 @@ from stillroom.engine.encoding import Counts, encode
 from stillroom.errors import UserError
 from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
-from stillroom.recipe import Model, Recipe
+from stillroom.recipe import Model, Recipe, Static
 from stillroom.rows import Rows, foresee
-from stillroom.sizes import Size, config_of, config_size, cut_size, logits_memory, memory
+from stillroom.sizes import Size, config_of, config_size, cut_size, logits_memory, memory, static_size
 from stillroom.store.codec import CODECS
 from stillroom.store.header import Signal
-from stillroom.students.open import new_config, texts_of, train_tokenizer
+from stillroom.students.open import NO_TEACHER, new_config, texts_of, train_tokenizer
 from stillroom.synthesis.recipe_steps import Made
 from stillroom.views.base import LibraryView, View
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
 from stillroom.views.graph import NodeView
 from stillroom.views.image import ImageClassifier
-from stillroom.views.load import view_class
+from stillroom.views.load import open_view, view_class
 from stillroom.views.locate import locate
+from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.static import StaticEncoder
 
 SAMPLED_ROWS = 1000
 
@@ -145,8 +147,8 @@ def plan(recipe: Recipe) -> Plan:
         rows=total,
         steps=steps,
         tokens=tokens,
-        flops=6.0 * student.parameters * tokens
-        + sum((6.0 if main.trains_teacher else 2.0) * size.parameters * tokens for size in teacher_sizes),
+        flops=6.0 * student.worked * tokens
+        + sum((6.0 if main.trains_teacher else 2.0) * size.worked * tokens for size in teacher_sizes),
         memory=memory(recipe, main, student, teacher_sizes, sample.longest),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
         saved=logits_memory(recipe, main, student, teacher_sizes, sample.longest)[1],
@@ -177,8 +179,7 @@ def _view(model: Model, recipe: Recipe) -> View:
         raise UserError("a teacher must be a saved model; give its folder or hub id")
     length = model.max_length or recipe.student.max_length
     options = model.options | ({"max_length": length} if length else {})
-    folder = locate(model.model, revision=model.revision, weights=False)
-    return view_class(model.kind or recipe.task).read(folder, **options)
+    return open_view(model.model, model.kind or recipe.task, revision=model.revision, **options)
 
 
 def _student_view(recipe: Recipe, teacher: View | None, rows: Rows, warnings: list[str]) -> View:
@@ -188,6 +189,8 @@ def _student_view(recipe: Recipe, teacher: View | None, rows: Rows, warnings: li
     kind = view_class(student.kind or recipe.task)
     if student.model is not None:
         return _view(student, recipe)
+    if student.static is not None:
+        return _static_view(student.static, kind, teacher, options, warnings)
     if issubclass(kind, ImageClassifier | LibraryView):
         return kind(**options)
     if student.new is not None and student.new.tokenizer is not None:
@@ -204,10 +207,23 @@ def _student_view(recipe: Recipe, teacher: View | None, rows: Rows, warnings: li
     if student.cut.of != "teacher":
         return kind.read(locate(student.cut.of, weights=False), **options)
     if teacher is None:
-        raise UserError(
-            "student.cut.of is 'teacher', and the recipe has no single teacher that runs here; name a model"
-        )
+        raise UserError(NO_TEACHER.format(key="student.cut.of"))
     return teacher
+
+
+def _static_view(
+    static: Static, kind: type[View], teacher: View | None, options: dict[str, Any], warnings: list[str]
+) -> View:
+    """How a static student reads rows: with the tokens of the model that it is made of."""
+    if kind is not SentenceEncoder:
+        raise UserError("student.static is for models of the kind 'embeddings'; set the task to embeddings")
+    if static.vocabulary is not None:
+        warnings.append("the student's vocabulary is cut in the run; this plan reads rows with the whole one")
+    if static.of != "teacher":
+        teacher = kind.read(locate(static.of, weights=False))
+    if teacher is None:
+        raise UserError(NO_TEACHER.format(key="student.static.of"))
+    return StaticEncoder(teacher.tokenizer, **options)
 
 
 def _first(source: Any) -> Any:
@@ -246,20 +262,23 @@ def _warn(recipe: Recipe, sample: Sample, warnings: list[str]) -> None:
 
 
 def _student_config(recipe: Recipe, view: View) -> Any:
-    """The student's configuration; of one that is cut, that of the model it is cut from."""
+    """The student's configuration; of one that is made of another model, that model's."""
     student, kind = recipe.student, recipe.student.kind or recipe.task
     if student.new is not None and isinstance(view, LibraryView):
         return view.config(student.new.architecture, student.new.config)
     if student.new is not None:
         return new_config(student.new, getattr(view, "tokenizer", None))
-    if student.cut is not None and student.cut.of == "teacher":
+    made_of = student.cut or student.static
+    if made_of is not None and made_of.of == "teacher":
         assert recipe.teacher is not None
         return config_of(recipe.teacher.model, recipe.teacher.revision, kind)
-    return config_of(student.model if student.cut is None else student.cut.of, student.revision, kind)
+    return config_of(student.model if made_of is None else made_of.of, student.revision, kind)
 
 
 def _student_size(recipe: Recipe, config: Any) -> Size:
     kind, cut = recipe.student.kind or recipe.task, recipe.student.cut
+    if recipe.student.static is not None:
+        return static_size(recipe.student.static, config_size(config, kind))
     return config_size(config, kind) if cut is None else cut_size(config, kind, cut)
 
 

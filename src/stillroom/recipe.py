@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from stillroom import catalog
 from stillroom.engine.settings import Train
@@ -74,13 +83,33 @@ class Cut(_Strict):
     vocabulary: int | None = Field(None, ge=100)
 
 
+class Static(_Strict):
+    """A static student: one vector a token, and a text's vector is the mean of its tokens' (for embeddings only).
+
+    Attributes:
+        of: the encoder that it is made of; ``teacher`` for the recipe's own.
+        dimensions: of the vectors.
+        start: ``teacher`` takes the encoder's vectors of single tokens, reduced by PCA; ``random`` draws them.
+        weights: of the tokens, to start with, by how rare a token is: in the data (``corpus``), by its place in the
+            vocabulary (``zipf``); ``none`` weighs all alike.
+        vocabulary: tokens that stay, the most frequent in the data; None keeps all.
+    """
+
+    of: str = "teacher"
+    dimensions: int = Field(256, ge=1)
+    start: Literal["teacher", "random"] = "teacher"
+    weights: Literal["corpus", "zipf", "none"] = "corpus"
+    vocabulary: int | None = Field(None, ge=100)
+
+
 class Model(_Strict):
-    """A teacher or a student: a saved model, one made from nothing, or one cut out of another.
+    """A teacher or a student: a saved model, one made from nothing, one cut out of another, or a static one.
 
     Attributes:
         model: a folder or a hub id.
         new: make one from nothing.
         cut: cut one out of another.
+        static: make a bag of token vectors out of an encoder.
         kind: what it is, where that differs from the recipe's ``task``.
         revision: of the hub.
         dtype: of the weights.
@@ -92,6 +121,7 @@ class Model(_Strict):
     model: str | None = None
     new: Scratch | None = None
     cut: Cut | None = None
+    static: Static | None = None
     kind: str | None = None
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -106,9 +136,9 @@ class Model(_Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        given = [name for name in ("model", "new", "cut") if getattr(self, name) is not None]
+        given = [name for name in ("model", "new", "cut", "static") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of model, new and cut (given: {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of model, new, cut and static (given: {', '.join(given) or 'none'})")
         return self
 
     @property
@@ -116,7 +146,15 @@ class Model(_Strict):
         """What the model is called: its name, or where it came from."""
         if self.cut is not None:
             return f"cut of {'the teacher' if self.cut.of == 'teacher' else self.cut.of}"
+        if self.static is not None:
+            return f"static, of {'the teacher' if self.static.of == 'teacher' else self.static.of}"
         return self.model or "new"
+
+    @model_serializer(mode="wrap")
+    def _without_static(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A student that is not static says nothing of it, so recipes from before there were such ones still match."""
+        state: dict[str, Any] = plain(self)
+        return {name: value for name, value in state.items() if name != "static" or value is not None}
 
 
 class Teacher(_Strict):

@@ -317,7 +317,9 @@ def train_one(
         folder=folder,
         fingerprint=recipe.fingerprint,
     )
-    return trainer.run(resume=resume), counts
+    trained = trainer.run(resume=resume)
+    student.view.settle(student.model)
+    return trained, counts
 
 
 def labelled(

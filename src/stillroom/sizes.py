@@ -11,7 +11,7 @@ import torch
 from stillroom.errors import UserError
 from stillroom.method import Objective
 from stillroom.objectives.chunks import BUFFERS, CHUNK_BYTES
-from stillroom.recipe import Cut, Recipe
+from stillroom.recipe import Cut, Recipe, Static
 from stillroom.students.open import from_config
 from stillroom.students.truncate import find_layers
 from stillroom.views.base import LibraryView
@@ -24,7 +24,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Size:
-    """A model's numbers, from its configuration: 0 for what it does not have."""
+    """A model's numbers, from its configuration: 0 for what it does not have.
+
+    ``a_token`` are the parameters that work on a token, where not all of them do; None where they do.
+    """
 
     parameters: int
     layers: int
@@ -33,6 +36,12 @@ class Size:
     vocabulary: int
     classes: int
     shared_width: int = 0
+    a_token: int | None = None
+
+    @property
+    def worked(self) -> int:
+        """Parameters that work on a token."""
+        return self.parameters if self.a_token is None else self.a_token
 
 
 def config_of(name: str | None, revision: str | None = None, kind: str = "language") -> Any:
@@ -104,6 +113,25 @@ def cut_size(config: Any, kind: str, cut: Cut) -> Size:
     if cut.embedding_size is not None:  # a table of that width and a projection in place of the whole table
         parameters += (vocabulary + whole.width) * cut.embedding_size + whole.width - vocabulary * whole.width
     return replace(whole, parameters=parameters, layers=layers, vocabulary=vocabulary)
+
+
+def static_size(static: Static, encoder: Size) -> Size:
+    """A static student's numbers: a row of the table, which is all that a token meets, for each token that stays."""
+    if static.start == "teacher" and static.dimensions > encoder.width:
+        raise UserError(
+            f"student.static.dimensions is {static.dimensions}, and the model that it is made of has vectors of "
+            f"{encoder.width}; lower it, or set student.static.start to random"
+        )
+    vocabulary = min(static.vocabulary or encoder.vocabulary, encoder.vocabulary)
+    return Size(
+        parameters=vocabulary * static.dimensions,
+        layers=0,
+        width=static.dimensions,
+        heads=0,
+        vocabulary=vocabulary,
+        classes=0,
+        a_token=static.dimensions,
+    )
 
 
 def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size], longest: int) -> dict[str, int]:

@@ -50,7 +50,11 @@ TOPS = [
     ("negative steps", {"train": {"steps": -5}}, ("'train.steps'", "greater than or equal to 0", "-5")),
     ("no number", {"train": {"learning_rate": "fast"}}, ("'train.learning_rate'", "valid number", "'fast'")),
     ("a batch too small", {"train": {"batch_size": 4, "micro_batch": 8}}, ("micro_batch (8)", "batch_size (4)")),
-    ("two sources", {"student": {"model": "x", "new": {"architecture": "llama"}}}, ("exactly one of model, new and",)),
+    (
+        "two sources",
+        {"student": {"model": "x", "new": {"architecture": "llama"}}},
+        ("exactly one of model, new, cut and",),
+    ),
     ("an unknown method", {"method": "tiad"}, ("no method 'tiad'", "did you mean 'taid'?")),
     ("a missing parameter name", {"method": {"temperature": 2}}, ("'method.name' is missing",)),
     ("an unknown parameter", {"method": {"name": "sft", "label_smooth": 0.1}}, ("'sft' has no parameter", "smoothing")),

@@ -441,6 +441,22 @@ def test_classes_are_the_files_that_are_asked_for(lexicon):
 
 
 @needs_wordnet
+def test_words_are_searched_by_their_definitions(lexicon):
+    task = wordnet.retrieval("validation", count=300, seed=3)
+    assert len(set(map(str.lower, task.documents))) == len(set(task.queries)) == len(task.relevance) == 300
+    places = {word.lower(): place for place, word in enumerate(task.documents)}
+    for place, (query, right, identity) in enumerate(zip(task.queries, task.relevance, task.ids, strict=True)):
+        synset = lexicon.synsets[identity.partition("-")[0]]
+        assert query == synset.definition and lexicon.split[synset.id] == "validation" and place in right
+        at_home = [word.lower() for word in lexicon.words_at_home(synset)]
+        assert right == {places[word]: 1 for word in at_home if word in places}
+    assert any(len(right) > 1 for right in wordnet.retrieval("train", count=4000).relevance)
+    assert wordnet.retrieval("validation", count=300, seed=3) == task
+    with pytest.raises(UserError, match=r"wordnet has \d+ words to search in its test split"):
+        wordnet.retrieval("test", count=10**6)
+
+
+@needs_wordnet
 def test_limits_are_drawn_by_seed_and_the_report_counts_all(lexicon):
     options = {"view": "pairs", "files": FILES, "limit": 20}
     first, again, other = (load("wordnet", **options, seed=seed)["id"][:] for seed in (0, 0, 1))

@@ -135,6 +135,13 @@ CASES = [
         for loss in (ob.distance_relation, ob.angle_relation, ob.gram_relation, ob.cka_relation)
     ),
     simple(
+        "neighbour_relation",
+        lambda mask, student, teacher: ob.neighbour_relation(student, teacher, mask, temperature=0.5),
+        ROWS,
+        student=s_rows,
+        teacher=t_wide,
+    ),
+    simple(
         "similarity_preserving",
         lambda mask, student, teacher: ob.gram_relation(student, teacher, mask, normalise="rows"),
         ROWS,
@@ -299,6 +306,7 @@ ACROSS_ROWS = {
     "distance_relation",
     "angle_relation",
     "gram_relation",
+    "neighbour_relation",
     "similarity_preserving",
     "cka_relation",
     "info_nce",

@@ -47,6 +47,31 @@ def test_three_points_by_hand():
     assert float(ob.angle_relation(right, equal, everything).sum) == pytest.approx(2 * sum(angles) / 27)
 
 
+def test_neighbours_against_the_definition():
+    value = ob.neighbour_relation(STUDENT, TEACHER, ROWS, temperature=0.3)
+    assert float(value.sum) == pytest.approx(oracle.neighbour_relation(*KEPT, 0.3), rel=1e-9)
+    assert int(value.count) == int(ROWS.sum())
+
+
+def test_neighbours_by_hand():
+    """Cosines 1 and 0 of the first row with the others, over ln 3: chances 3/4 and 1/4; the teacher's are equal."""
+    student = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    teacher = torch.eye(3, dtype=torch.float64)
+    temperature = 1 / float(torch.tensor(3.0, dtype=torch.float64).log())
+    # The second row sees the same as the first; the third finds the two others equally alike, as the teacher does.
+    wanted = 2 * 0.5 * float((torch.tensor([0.5 / 0.75, 0.5 / 0.25], dtype=torch.float64)).log().sum())
+    assert float(ob.neighbour_relation(student, teacher, torch.ones(3), temperature=temperature).sum) == pytest.approx(
+        wanted
+    )
+
+
+def test_neighbours_need_a_temperature_and_two_rows():
+    with pytest.raises(ValueError, match="temperature must be > 0; it is 0"):
+        ob.neighbour_relation(STUDENT, TEACHER, ROWS, temperature=0)
+    nothing = ob.neighbour_relation(STUDENT[:1], TEACHER[:1], torch.ones(1), temperature=1.0)
+    assert float(nothing.sum) == 0 and int(nothing.count) == 0
+
+
 @pytest.mark.parametrize("loss", [ob.distance_relation, ob.angle_relation, ob.gram_relation, ob.cka_relation])
 def test_a_rotated_and_scaled_copy_has_the_same_relations(loss):
     rotation = torch.linalg.qr(normal(7, 4, 4)).Q

@@ -107,6 +107,21 @@ def gram_relation(student, teacher, normalise):
     return ((gram(student) - gram(teacher)) ** 2).mean()
 
 
+def neighbour_relation(student, teacher, temperature):
+    def chances(rows, i):
+        cosines = {
+            j: row @ rows[i] / np.linalg.norm(row) / np.linalg.norm(rows[i]) for j, row in enumerate(rows) if j != i
+        }
+        weights = {j: np.exp(cosine / temperature) for j, cosine in cosines.items()}
+        return {j: weight / sum(weights.values()) for j, weight in weights.items()}
+
+    total = 0.0
+    for i in range(len(student)):
+        ours, theirs = chances(student, i), chances(teacher, i)
+        total += sum(p * np.log(p / ours[j]) for j, p in theirs.items())
+    return total
+
+
 def linear_cka(x, y):
     """By cross-covariances of the features, where the library uses Gram matrices of the rows."""
     x, y = x - x.mean(0), y - y.mean(0)

@@ -1,4 +1,4 @@
-"""Bringing a student's vectors to a teacher's width.
+"""Bringing vectors to another width: a student's to a teacher's by a learnt map, or any to fewer dimensions by PCA.
 
 A projector is made in a method's `setup`, so that it is trained and checkpointed, and absent from the exported student.
 
@@ -7,6 +7,7 @@ Shapes: [..., width_in] -> [..., width_out].
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from stillroom.errors import UserError, nearest
@@ -50,3 +51,12 @@ def projector(width_in: int, width_out: int, kind: str = "linear") -> nn.Module:
     if kind == "mlp":
         return MLP(width_in, width_out)
     raise UserError(f"unknown projector {kind!r}{nearest(kind, ('linear', 'mlp'))}; there are linear and mlp")
+
+
+def principal_components(vectors: Tensor, count: int) -> Tensor:
+    """The first principal components [count, D] of vectors [N, D], each with its largest entry positive."""
+    centred = (vectors - vectors.mean(0)).double()
+    _, _, directions = torch.linalg.svd(centred.T @ centred)
+    found = directions[:count]
+    largest = found.gather(1, found.abs().argmax(1, keepdim=True))
+    return (found * largest.sign()).to(vectors)

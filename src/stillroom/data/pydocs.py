@@ -49,6 +49,7 @@ from stillroom.data import functions as reader
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.packages import modules, versions
 from stillroom.data.progress import Tick, patient_bar
+from stillroom.data.search import Retrieval
 from stillroom.data.tables import TableWriter, part_of, read_table, sample, share, write_table
 from stillroom.errors import UserError
 
@@ -123,19 +124,6 @@ def vocabulary(size: int = 20_000, source: Source = EVERYTHING) -> dict[str, int
         target.write_text(json.dumps(dict(ranked[:size])))
 
     return json.loads(build_once("pydocs/vocabulary", fingerprint(source.fingerprint, size), build).read_text())
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """A search task: texts to search with, texts to find, and for each query the place of its document -> its gain.
-
-    ``ids`` are those of the functions that the documents are.
-    """
-
-    queries: list[str]
-    documents: list[str]
-    relevance: list[dict[int, int]]
-    ids: list[str]
 
 
 def retrieval(split: str = "test", count: int = 500, seed: int = 0, source: Source = EVERYTHING) -> Retrieval:

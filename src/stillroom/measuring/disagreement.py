@@ -12,11 +12,12 @@ from stillroom.teachers import LocalTeacher
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import Opened
 from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.static import StaticEncoder
 
 
 def worst_disagreements(student: Opened, teacher: Opened, rows: Any, count: int = 12) -> list[dict[str, Any]]:
     """The held-out texts on which student and teacher differ most."""
-    if type(student.view) is SentenceEncoder:
+    if type(student.view) in (SentenceEncoder, StaticEncoder):
         return _worst_neighbours(student, teacher, rows, count)
     if same_ids(student, teacher):
         return _worst_tokens(student, teacher, rows, count)

@@ -32,6 +32,7 @@ from stillroom.views.ranking import BiEncoder, CrossEncoder
 from stillroom.views.segmentation import ImageSegmenter
 from stillroom.views.sentence import SentenceEncoder
 from stillroom.views.speech import CTC
+from stillroom.views.static import StaticEncoder
 from stillroom.views.vocabulary import compare
 
 
@@ -50,7 +51,7 @@ def held_out(opened: Opened, teacher: Opened | None, rows: Any) -> dict[str, flo
     """Quality on held-out rows, and agreement with the teacher where one is given."""
     if isinstance(opened.view, CausalLM):
         return _language(opened, teacher, chosen_alone(rows))
-    if type(opened.view) is SentenceEncoder:
+    if type(opened.view) in (SentenceEncoder, StaticEncoder):
         return _sentences(opened, teacher, rows)
     if isinstance(opened.view, BiEncoder | CrossEncoder | LateInteraction):
         return _rankings(opened, teacher, rows)

@@ -22,11 +22,12 @@ from stillroom.views.image_text import ImageText
 from stillroom.views.load import Opened
 from stillroom.views.ranking import BiEncoder, CrossEncoder
 from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.static import StaticEncoder
 
 TIMED_ROWS = 64
 TIMED_BATCH = 32
 
-EMITTED: dict[type, tuple[str, ...]] = {SentenceEncoder: ("embedding",), ImageEncoder: ("embedding",)}
+EMITTED: dict[type, tuple[str, ...]] = dict.fromkeys((SentenceEncoder, StaticEncoder, ImageEncoder), ("embedding",))
 EMITTED |= {BiEncoder: ("scores",), CrossEncoder: ("scores",), TextEncoder: ("hidden:-1",)}
 EMITTED |= {ImageText: ("tower:image", "tower:text"), LinkView: ("scores",), Denoiser: ("clean",)}
 
@@ -39,7 +40,7 @@ def need_of(opened: Opened) -> tuple[str, ...]:
 def timed_batches(opened: Opened, rows: Any) -> list[Batch]:
     """The first held-out rows in batches of 32; for sentence encoders their texts, one by one."""
     chosen = rows.select(range(min(len(rows), TIMED_ROWS)))
-    if type(opened.view) is SentenceEncoder:
+    if type(opened.view) in (SentenceEncoder, StaticEncoder):
         chosen = Dataset.from_dict({"text": list(texts_of(chosen))[:TIMED_ROWS]})
     return list(batches_of(opened, chosen, size=TIMED_BATCH))
 

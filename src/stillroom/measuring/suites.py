@@ -27,6 +27,16 @@ def pydocs_retrieval(opened: Opened) -> dict[str, float]:
     return dense_retrieval(embed(opened, task.queries), embed(opened, task.documents), relevance, 10)
 
 
+def wordnet_retrieval(opened: Opened) -> dict[str, float]:
+    """Definition to word: 500 words that no training split of wordnet holds; nDCG@10, MRR@10, Recall@10, as word_*."""
+    from stillroom.data.wordnet import retrieval
+    from stillroom.evaluate.retrieval import dense_retrieval
+
+    task = retrieval(split="test", count=500, seed=1)
+    found = dense_retrieval(embed(opened, task.queries), embed(opened, task.documents), task.relevance, 10)
+    return {f"word_{name}": value for name, value in found.items()}
+
+
 def word_similarity(opened: Opened) -> dict[str, float]:
     """Spearman correlation with people on WordSim-353, SimLex-999 (words) and Lee (documents), and their mean."""
     from stillroom.data import judgements
@@ -43,12 +53,13 @@ def word_similarity(opened: Opened) -> dict[str, float]:
 
 SUITES: dict[str, Suite] = {
     "pydocs-retrieval": pydocs_retrieval,
+    "wordnet-retrieval": wordnet_retrieval,
     "word-similarity": word_similarity,
 }
 
 # Suites that need the recipe's held-out rows, and the kind of model that each suite is for.
 ON_ROWS = ("answers",)
-KINDS = {"pydocs-retrieval": "embeddings", "word-similarity": "embeddings", "answers": "language"}
+KINDS = dict.fromkeys(SUITES, "embeddings") | {"answers": "language"}
 
 
 def on_rows(rows: Any) -> dict[str, Suite]:

@@ -11,7 +11,7 @@ from stillroom.blocks.projectors import projector
 from stillroom.method import Objective, Step
 from stillroom.objectives.contrastive import two_sided_info_nce
 from stillroom.objectives.features import cosine_distance
-from stillroom.objectives.relations import gram_relation
+from stillroom.objectives.relations import gram_relation, neighbour_relation
 from stillroom.signals import Batch, Needs, Reduced, Signals, Unit
 from stillroom.views.base import View
 
@@ -23,28 +23,35 @@ class EmbeddingMatch(Objective):
     squared difference of the two matrices of cosines of the batch (similarity-preserving KD, Tung and Mori 2019, on
     cosines), which looks at what retrieval looks at.
 
+    ``neighbours`` looks at which texts are *most* alike: the divergence of the two models' distributions over the rest
+    of the batch (`stillroom.objectives.neighbour_relation`). It is for a student that can't get all cosines right, such
+    as a static one.
+
     Where rows are pairs, ``contrast`` adds the data's own signal to the teacher's, as the label loss does in
     classification (Hinton et al. 2015, section 2): anchor and positive find one another, as for `Contrastive`.
 
     Args:
         similarity: weight of the second part, >= 0. It is small by itself, as most cosines are.
         contrast: weight of the pairs' own contrast, >= 0.
-        temperature: of that contrast, > 0.
+        neighbours: weight of the divergence over the batch, >= 0.
+        temperature: of contrast and neighbours, > 0.
     """
 
     kind: ClassVar[str] = "embeddings"
     needs = Needs(student=("embedding",), teacher=("embedding",))
-    units: ClassVar[dict[str, Unit]] = {"cosine": "row", "similarity": "batch", "contrast": "pair"}
+    units: ClassVar[dict[str, Unit]] = {"cosine": "row", "similarity": "batch", "neighbours": "row", "contrast": "pair"}
     across_rows: ClassVar[bool] = True
 
-    def __init__(self, *, similarity: float = 6.4, contrast: float = 0.0, temperature: float = 0.05) -> None:
+    def __init__(
+        self, *, similarity: float = 6.4, contrast: float = 0.0, neighbours: float = 0.0, temperature: float = 0.05
+    ) -> None:
         super().__init__()
-        if similarity < 0 or contrast < 0 or temperature <= 0:
+        if min(similarity, contrast, neighbours) < 0 or temperature <= 0:
             raise ValueError(
-                "similarity and contrast, weights, must be >= 0 and temperature > 0; "
-                f"they are {similarity}, {contrast} and {temperature}"
+                "similarity, contrast and neighbours, weights, must be >= 0 and temperature > 0; "
+                f"they are {similarity}, {contrast}, {neighbours} and {temperature}"
             )
-        weights = {"cosine": 1.0, "similarity": similarity, "contrast": contrast}
+        weights = {"cosine": 1.0, "similarity": similarity, "neighbours": neighbours, "contrast": contrast}
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.temperature = temperature
 
@@ -56,12 +63,14 @@ class EmbeddingMatch(Objective):
         self.project = projector(ours.shape[-1], sample.emitted.embedding.shape[-1])
 
     def parts(self, student: Signals, teacher: Signals | None, batch: Batch, step: Step) -> dict[str, Reduced]:
-        """``cosine`` over texts, ``similarity`` over the batch."""
+        """``cosine`` and ``neighbours`` over texts, ``similarity`` over the batch, ``contrast`` over pairs."""
         assert student.embedding is not None and teacher is not None and teacher.embedding is not None
         ours, theirs = student.embedding, teacher.embedding.detach().to(student.embedding)
         parts = {"cosine": cosine_distance(self.project(ours), theirs, batch.mask)}
         if "similarity" in self.weights:
             parts["similarity"] = gram_relation(ours, theirs, batch.mask)
+        if "neighbours" in self.weights:
+            parts["neighbours"] = neighbour_relation(ours, theirs, batch.mask, temperature=self.temperature)
         if "contrast" in self.weights:
             parts["contrast"] = pair_contrast(ours, batch, self.temperature)
         return parts

@@ -64,6 +64,7 @@ from stillroom.objectives.relations import cka_relation as cka_relation
 from stillroom.objectives.relations import distance_relation as distance_relation
 from stillroom.objectives.relations import gram_relation as gram_relation
 from stillroom.objectives.relations import linear_cka as linear_cka
+from stillroom.objectives.relations import neighbour_relation as neighbour_relation
 from stillroom.objectives.rows import in_float32 as in_float32
 from stillroom.objectives.rows import products as products
 from stillroom.objectives.rows import select as select

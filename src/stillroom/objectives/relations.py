@@ -1,8 +1,8 @@
 """Matching how examples relate to each other, rather than the examples themselves; the two widths may differ.
 
-These losses are defined on a whole set of rows: one call gives one value. They return it with count 1, or an exact 0
-with count 0 where too few rows are left to relate. Pass any subset (a batch, the instances of an image, the rows of a
-class) by its mask.
+These losses are defined on a whole set of rows: one call gives one value. They return it with count 1 (or the rows, as
+`neighbour_relation` does), or an exact 0 with count 0 where too few rows are left to relate. Pass any subset (a batch,
+the instances of an image, the rows of a class) by its mask.
 
 Shapes: ``n`` rows inside the mask of ``N``, ``H`` the student's width, ``H'`` the teacher's.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from stillroom.objectives.divergence import forward_kl
 from stillroom.objectives.rows import in_float32, products, select
 from stillroom.signals import Reduced
 
@@ -112,6 +113,40 @@ def _gram(rows: Tensor, normalise: Normalise) -> Tensor:
     if normalise == "none":
         return products(rows, rows)
     raise ValueError(f"normalise is 'vectors', 'rows' or 'none', not {normalise!r}")
+
+
+def neighbour_relation(student: Tensor, teacher: Tensor, mask: Tensor, *, temperature: float) -> Reduced:
+    """How far the two models are apart on which other rows a row is like, and how much more than the rest.
+
+    Each model's cosines of row i with all j != i, over the temperature, become a distribution; the loss is the KL
+    divergence from the teacher's to the student's (CompRess, Koohpayegani et al., 2020, with the batch in place of a
+    memory bank). What is most alike weighs most, where `gram_relation` weighs all pairs equally.
+
+    Args:
+        student: [N, H].
+        teacher: [N, H'].
+        mask: [N]; needs two rows.
+        temperature: of both, > 0.
+
+    Returns:
+        The sum over rows, and, unlike the other relations, the number of rows.
+
+    Raises:
+        ValueError: a temperature of 0 or below.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be > 0; it is {temperature}")
+    student, teacher = select(student, mask), select(teacher, mask)
+    if len(student) < 2:
+        return _nothing(student)
+    ours, theirs = (_off_diagonal(_gram(rows, "vectors") / temperature).log_softmax(-1) for rows in (student, teacher))
+    return Reduced(forward_kl(ours, theirs).sum(), mask.bool().sum())
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    """[n, n] -> [n, n - 1], each row without its own place."""
+    count = len(square)
+    return square.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:

@@ -176,4 +176,5 @@ def _hub_id(name: str | None) -> str | None:
 
 
 def _cut_of_teacher(run: Run) -> bool:
-    return run.settings().get("student.cut.of") == "teacher"
+    settings = run.settings()
+    return "teacher" in (settings.get("student.cut.of"), settings.get("student.static.of"))

@@ -1,4 +1,4 @@
-"""The student of a recipe: a saved model, one made from nothing, or one cut out of another."""
+"""The student of a recipe: a saved model, one made from nothing, one cut out of another, or a static one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from stillroom.errors import UserError, nearest, need
-from stillroom.recipe import Cut, Model, Scratch
+from stillroom.recipe import Cut, Model, Scratch, Static
 from stillroom.views.base import LibraryView, TransformersView
 from stillroom.views.image import ImageClassifier
 from stillroom.views.load import Opened, open_model, view_class
 from stillroom.views.locate import locate
 from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.static import StaticEncoder
 
 Texts = Callable[[], Iterable[str]]
+
+NO_TEACHER = "{key} is 'teacher', and the recipe has no single teacher that runs here; name a model"
 
 # A plain chat format, so that a model made from nothing can be talked to: each turn is a line of its own, closed by
 # <|end|>.
@@ -55,6 +58,8 @@ def open_student(student: Model, task: str, teacher: Opened | None, texts: Texts
         with tempfile.TemporaryDirectory() as folder:
             new_model(student.new, kind, texts, Path(folder))
             return open_model(folder, kind, dtype=dtype, attention=student.attention, **options)._replace(source="new")
+    if student.static is not None:
+        return static_model(student.static, kind, teacher, texts, options, dtype)
     assert student.cut is not None
     return cut_model(student.cut, kind, teacher, texts, options)
 
@@ -223,14 +228,7 @@ def cut_model(cut: Cut, kind: str, teacher: Opened | None, texts: Texts, options
     if kind == "image-text":
         raise UserError("student.cut is for models of one tower; name a student of two, or make one with student.new")
 
-    if cut.of == "teacher":
-        if teacher is None:
-            raise UserError(
-                "student.cut.of is 'teacher', and the recipe has no single teacher that runs here; name a model"
-            )
-        source = teacher
-    else:
-        source = open_model(cut.of, kind)
+    source = _source(cut.of, "student.cut.of", kind, teacher)
     if kind == "embeddings":
         return _cut_pipeline(cut, source, texts, options)
     like: Any = source.view
@@ -246,10 +244,48 @@ def cut_model(cut: Cut, kind: str, teacher: Opened | None, texts: Texts, options
     return Opened(model.requires_grad_(True), view, f"cut of {source.source}")
 
 
+def _source(of: str, key: str, kind: str, teacher: Opened | None) -> Opened:
+    """The model that a student is made of: the recipe's teacher, or another."""
+    if of != "teacher":
+        return open_model(of, kind)
+    if teacher is None:
+        raise UserError(NO_TEACHER.format(key=key))
+    return teacher
+
+
+def static_model(
+    static: Static, kind: str, teacher: Opened | None, texts: Texts, options: dict[str, Any], dtype: torch.dtype
+) -> Opened:
+    """A bag of token vectors, made of a sentence encoder.
+
+    Raises:
+        UserError: the model is of another kind, or there is nothing to make it of, or not in this way.
+    """
+    from stillroom.students.static import static_student
+
+    if kind != "embeddings":
+        raise UserError(f"student.static is for models of the kind 'embeddings'; this one is {kind!r}")
+    source = _source(static.of, "student.static.of", kind, teacher)
+    if isinstance(source.view, StaticEncoder):
+        raise UserError(f"{source.source} is static already; name it as student.model to train it on")
+    model, tokenizer = static_student(
+        source.model,
+        source.view,
+        dimensions=static.dimensions,
+        start=static.start,
+        weights=static.weights,
+        vocabulary=static.vocabulary,
+        corpus=texts,
+    )
+    return Opened(model.to(dtype), StaticEncoder(tokenizer, **options), f"static, of {source.source}")
+
+
 def _cut_pipeline(cut: Cut, source: Opened, texts: Texts, options: dict[str, Any]) -> Opened:
     """Cut the transformer inside a sentence-transformers pipeline; pooling and what follows stay."""
     from stillroom.students import build
 
+    if isinstance(source.view, StaticEncoder):
+        raise UserError(f"{source.source} is a static model, and there is nothing to cut in it; name an encoder")
     library = need("sentence_transformers", "embeddings")
     whole: Any = source.model
     like: Any = source.view

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stillroom.blocks.projectors import principal_components
 from stillroom.evaluate.agreement import pairwise_agreement
 from stillroom.evaluate.retrieval import dense_retrieval
 from stillroom.measuring import Suite, embed, word_similarity
-from stillroom.methods.embeddings.hpd import principal_components
 from stillroom.testbeds import exits
 from stillroom.testbeds.base import UNWATCHED, Bench
 from stillroom.testbeds.described import described, rows_file

@@ -102,6 +102,9 @@ class View(ABC):
     def open(cls, folder: Path, dtype: torch.dtype, attention: str | None, **options: Any) -> tuple[nn.Module, Self]:
         """The model in this folder, and its view."""
 
+    def settle(self, model: nn.Module) -> None:  # noqa: B027 - most kinds of model have nothing to fold
+        """Once it is trained, turn the model into the one that is kept: fold in, in place, what only training needs."""
+
     @abstractmethod
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model and its processor so that it loads without stillroom."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 from stillroom.errors import UserError, nearest
 from stillroom.views.base import View
 from stillroom.views.locate import locate
+from stillroom.views.sentence import SentenceEncoder
+from stillroom.views.static import StaticEncoder, table_folder
 
 # What a recipe calls a kind of model -> the class of its view.
 KINDS = {
@@ -70,6 +73,22 @@ def view_class(kind: str) -> type[View]:
     return getattr(import_module(module), name)
 
 
+def view_for(kind: str, folder: Path) -> type[View]:
+    """The view of the model of this kind in this folder: of a static pipeline of sentence-transformers its own.
+
+    Raises:
+        UserError: there is no such kind, or a static model is asked for as another one.
+    """
+    view = view_class(kind)
+    if table_folder(folder) is None:
+        return view
+    if view is not SentenceEncoder:
+        raise UserError(
+            f"{folder} is a static model, which is of the kind 'embeddings' and can't be opened as {kind!r}"
+        )
+    return StaticEncoder
+
+
 def open_model(
     name: str,
     kind: str,
@@ -92,8 +111,8 @@ def open_model(
     Raises:
         UserError: an unknown kind, or a model that can't be found or read.
     """
-    view = view_class(kind)
     folder = locate(name, revision=revision)
+    view = view_for(kind, folder)
     try:
         return Opened(*view.open(folder, dtype, attention, **options), name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -121,4 +140,5 @@ def kind_of(name: str) -> str:
 
 def open_view(name: str, kind: str, *, revision: str | None = None, **options: Any) -> View:
     """The view alone, from configuration and tokenizer files: what planning reads."""
-    return view_class(kind).read(locate(name, revision=revision, weights=False), **options)
+    folder = locate(name, revision=revision, weights=False)
+    return view_for(kind, folder).read(folder, **options)

@@ -53,11 +53,16 @@ class SentenceEncoder(View):
         """A hash of tokenizer and length."""
         return digest("sentences", tokenizer_hash(self.tokenizer), self.max_length)
 
-    def encode(self, row: Row) -> dict[str, Any]:
-        """A row as ``texts``, a list of token lists (text; or anchor, positive, negatives), each with its id."""
+    @staticmethod
+    def texts(row: Row) -> list[str]:
+        """The texts of a row: its one; or anchor, positive, negatives."""
         texts = [row["text"]] if row.get("text") is not None else [row["anchor"], row["positive"]]
         negatives = row.get("negative") or []
-        texts += [negatives] if isinstance(negatives, str) else list(negatives)
+        return texts + ([negatives] if isinstance(negatives, str) else list(negatives))
+
+    def encode(self, row: Row) -> dict[str, Any]:
+        """A row as ``texts``, a list of token lists (text; or anchor, positive, negatives), each with its id."""
+        texts = self.texts(row)
         tokens = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         lengths = [len(ids) for ids in tokens]
         return {
@@ -74,6 +79,18 @@ class SentenceEncoder(View):
 
         ``columns["negatives"]`` [n] are the places of hard negatives, of all rows together.
         """
+        ids, tokens, columns = self.gathered(rows)
+        padded, real = pad(tokens, self.tokenizer.pad_token_id or 0)
+        return Inputs(
+            ids=ids,
+            arguments={"input_ids": padded, "attention_mask": real.long()},
+            mask=torch.ones(len(ids), dtype=torch.bool),
+            columns=columns,
+        )
+
+    @staticmethod
+    def gathered(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]], dict[str, Any]]:
+        """The ids and the token lists of all texts of encoded rows, and the columns that say which belong together."""
         ids: list[str] = []
         tokens: list[list[int]] = []
         pairs: list[list[int]] = []
@@ -85,16 +102,11 @@ class SentenceEncoder(View):
             if len(row["ids"]) > 1:
                 pairs.append([first, first + 1])
             negatives += range(first + 2, len(ids))
-        padded, real = pad(tokens, self.tokenizer.pad_token_id or 0)
-        return Inputs(
-            ids=ids,
-            arguments={"input_ids": padded, "attention_mask": real.long()},
-            mask=torch.ones(len(ids), dtype=torch.bool),
-            columns={
-                "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
-                "negatives": torch.tensor(negatives, dtype=torch.long),
-            },
-        )
+        columns = {
+            "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+            "negatives": torch.tensor(negatives, dtype=torch.long),
+        }
+        return ids, tokens, columns
 
     def emit(self, model: nn.Module, arguments: dict[str, Tensor], needs: tuple[str, ...]) -> Signals:
         """One vector a text [texts, D], as the model's user gets it; taps by the pipeline's own module names."""

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from stillroom.blocks.projectors import principal_components
 from stillroom.errors import UserError
 from stillroom.method import Step
-from stillroom.methods.embeddings.hpd import HPD, principal_components
+from stillroom.methods.embeddings.hpd import HPD
 from stillroom.recipe import Scratch
 from stillroom.signals import Batch, Signals
 from stillroom.students.open import new_model

@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillroom.data.cache import build_once, fingerprint
 from stillroom.data.progress import patient_bar
+from stillroom.data.search import Retrieval
 from stillroom.data.tables import TableWriter, read_table, sample, share
 from stillroom.data.wordnet import wndb
 from stillroom.data.wordnet.lexicon import SHARES, Lexicon
@@ -98,6 +99,41 @@ def report(view: str, files: Sequence[str] | None = None) -> dict[str, Any]:
     """
     folder = _built(view, tuple(LEXICOGRAPHER_FILES if files is None else dict.fromkeys(files)))
     return json.loads((folder / "report.json").read_text())
+
+
+def retrieval(split: str = "test", count: int = 500, seed: int = 0) -> Retrieval:
+    """Find the word that a definition is of, among ``count`` words of one split: a dictionary read backwards.
+
+    Words, meanings and definitions are all different; the word in place n is one of definition n's. Where another of
+    the words means the same, it is right as well.
+
+    Raises:
+        UserError: the split has fewer words than that.
+    """
+    import numpy as np
+
+    table = load("pairs", split, None, 0)
+    rows: list[Row] = []
+    seen = set[str]()
+    for row in map(table.__getitem__, np.random.default_rng(seed).permutation(len(table)).tolist()):
+        own = {row["anchor"].lower(), row["synset"], row["positive"]}
+        if len(rows) < count and not own & seen:
+            rows.append(row)
+            seen |= own
+    if len(rows) < count:
+        raise UserError(f"wordnet has {len(rows)} words to search in its {split} split; {count} were asked for")
+    places = {row["synset"]: place for place, row in enumerate(rows)}
+    words = {row["anchor"].lower(): place for place, row in enumerate(rows)}
+    relevance = [{place: 1} for place in range(count)]
+    for synset, word in zip(table["synset"], table["anchor"], strict=True):
+        if synset in places and word.lower() in words:
+            relevance[places[synset]][words[word.lower()]] = 1
+    return Retrieval(
+        queries=[row["positive"] for row in rows],
+        documents=[row["anchor"] for row in rows],
+        relevance=relevance,
+        ids=[row["id"] for row in rows],
+    )
 
 
 def _built(view: str, files: tuple[str, ...]) -> Path:

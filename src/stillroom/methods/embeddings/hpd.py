@@ -33,6 +33,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from stillroom.blocks.projectors import principal_components
 from stillroom.errors import UserError
 from stillroom.method import Objective, Step
 from stillroom.objectives.features import mse
@@ -113,12 +114,3 @@ class HPD(Objective):
         assert student.embedding is not None and teacher is not None and teacher.embedding is not None
         target = teacher.embedding.detach() @ self.components.T.to(teacher.embedding)
         return {"mse": mse(student.embedding, target, batch.mask)}
-
-
-def principal_components(vectors: Tensor, count: int) -> Tensor:
-    """The first principal components [count, D] of vectors [N, D], each with its largest entry positive."""
-    centred = (vectors - vectors.mean(0)).double()
-    _, _, directions = torch.linalg.svd(centred.T @ centred)
-    found = directions[:count]
-    largest = found.gather(1, found.abs().argmax(1, keepdim=True))
-    return (found * largest.sign()).to(vectors)
