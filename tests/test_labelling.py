@@ -105,15 +105,17 @@ def test_the_hash_of_weights_changes_with_any_training_and_not_with_being_opened
     assert labelling.weights_hash(again) != before
 
 
-def test_distributions_are_kept_at_their_temperature(opened):
-    kept, _ = keep(opened, ROWS[:1], temperature=2.0, top_k=300)
+@pytest.mark.parametrize(("codec", "bound"), [("topk16", 0.004), ("packed", 5 / 32 + 1e-5)])
+def test_distributions_are_kept_at_their_temperature(opened, codec, bound):
+    kept, _ = keep(opened, ROWS[:1], temperature=2.0, top_k=300, codec=codec)
     store = Store.open(kept)
     (row,) = store.gather(list(store.ids()))["topk"]
     encoded = opened.view.collate([opened.view.encode(ROWS[0])])
     with torch.no_grad():
         logits = opened.model(**encoded.arguments).logits[encoded.mask]
     wanted = (logits / 2.0).log_softmax(-1).gather(-1, row.ids)
-    torch.testing.assert_close(row.log_probs, wanted, atol=0.01, rtol=1e-3)
+    assert row.ids.shape[-1] == opened.model.config.vocab_size
+    torch.testing.assert_close(row.log_probs, wanted, atol=bound, rtol=0)
 
 
 def test_what_is_too_large_to_keep_is_refused(opened):
