@@ -43,17 +43,41 @@ def pack_unary(values: NDArray[Any]) -> Bytes:
     return np.packbits(bits, bitorder="little")
 
 
-def unpack_unary(packed: Bytes, sizes: Numbers, counts: Numbers) -> Numbers:
-    """The values of several streams that lie one after another, of all together [N].
+def unpack_unary(packed: Bytes, sizes: Numbers) -> tuple[Numbers, Numbers]:
+    """The values of several streams that lie one after another.
 
     Args:
         packed: the streams.
         sizes: [streams] bytes of each.
-        counts: [streams] how many values each holds; N in sum.
+
+    Returns:
+        The values of all together [N], and how many each stream holds [streams].
     """
     ones = np.flatnonzero(np.unpackbits(packed, bitorder="little"))
+    ends = 8 * np.cumsum(sizes)
+    stops = np.searchsorted(ones, ends)
+    counts = np.diff(stops, prepend=0)
     before = np.concatenate([[-1], ones[:-1]]) if len(ones) else ones
     # The first value of a stream is counted from where the stream begins, not from the last one before it.
     held = counts > 0
-    before[(np.cumsum(counts) - counts)[held]] = (8 * (np.cumsum(sizes) - sizes) - 1)[held]
-    return ones - before - 1
+    before[(stops - counts)[held]] = (ends - 8 * sizes - 1)[held]
+    return ones - before - 1, counts
+
+
+def within(counts: NDArray[Any]) -> Numbers:
+    """0, 1, 2, ... anew for each count: [sum of counts]."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+
+
+def running(values: Numbers, counts: NDArray[Any]) -> Numbers:
+    """The sum of the values up to and with each one, anew for each group of ``counts`` values."""
+    sums = np.concatenate([[0], np.cumsum(values)])
+    return sums[1:] - np.repeat(sums[np.cumsum(counts) - counts], counts)
+
+
+def totals(values: Numbers, counts: NDArray[Any]) -> Numbers:
+    """The sum of each group of ``counts`` values."""
+    sums = np.concatenate([[0], np.cumsum(values)])
+    stops = np.cumsum(counts)
+    return sums[stops] - sums[stops - counts]

@@ -92,10 +92,10 @@ def draw(logits: Tensor, draws: int, name: str) -> Drawn:
     uniform = np.random.Generator(np.random.Philox(key=xxhash.xxh3_64_intdigest(name.encode()))).random(len(logits))
     starts = torch.from_numpy(uniform).to(logits.device)
     # Some tokens at a time, as float64 over the vocabulary is large.
+    if not len(logits):
+        return Drawn(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 1))
     drawn = [_times(*part, draws) for part in zip(logits.split(256), starts.split(256), strict=True)]
-    width = max([1, *(times.shape[-1] for times, _ in drawn)])
-    if not drawn:
-        return Drawn(torch.zeros(0, width, dtype=torch.long), torch.zeros(0, width))
+    width = max(times.shape[-1] for times, _ in drawn)
     times, ids = (torch.cat([pad(part[of], (0, width - part[of].shape[-1])) for part in drawn]) for of in (0, 1))
     return Drawn(ids.masked_fill(times == 0, 0), (times / draws).float())
 

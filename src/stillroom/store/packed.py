@@ -64,7 +64,7 @@ def _to_sets(signal: Signal, row: TopK) -> Sets:
     counts = kept.sum(-1)
     refuse(bool((counts > signal.k).any()), f"a position has {counts.max(initial=0)} ids, more than k = {signal.k}")
     lowest = np.where(kept, log_probs, np.inf).min(-1, initial=np.inf, keepdims=True)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # of what is not kept
         heights = np.rint((log_probs - lowest) / STEP)
     order, chosen = _ascending(ids, kept, signal.vocabulary)
     return Sets(
