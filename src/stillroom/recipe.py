@@ -171,10 +171,11 @@ class Teacher(_Strict):
     def _one_way_to_keep(self) -> Teacher:
         if self.nucleus is not None and self.codec not in (None, "packed"):
             raise ValueError(f"{self.codec} keeps top_k ids at every token; leave out nucleus, or take codec: packed")
-        if self.sampled is not None and (also := {"top_k", "nucleus", "codec"} & self.model_fields_set):
-            raise ValueError(
-                f"sampled keeps drawn ids in place of the likeliest; leave out {' and '.join(sorted(also))}"
-            )
+        # A recipe that was written down has every default in it, so only what differs from them was asked for.
+        plain = {name: Teacher.model_fields[name].default for name in ("top_k", "nucleus", "codec")}
+        also = [name for name, value in plain.items() if getattr(self, name) != value]
+        if self.sampled is not None and also:
+            raise ValueError(f"sampled keeps drawn ids in place of the likeliest; leave out {' and '.join(also)}")
         return self
 
     @model_validator(mode="after")
