@@ -2,9 +2,9 @@
 
 DistillKit (github.com/arcee-ai/DistillKit, README, "Logit compression") is taken as it describes its smallest
 configuration, "around 114 bytes per token": the 50 likeliest ids, each in ceil(log2 V) bits; one log-prob in bfloat16
-and three coefficients in float32, 14 bytes. At the 16 bits of V = 65,536 these are 100 + 14 = 114 bytes; at 17 bits
-they are 107 + 14 = 121. Who reads the 114 as said of V = 128k is left with 7 bytes of values. This figure takes 7, the
-reading that is harder on us: at V = 32,000 its bytes are 94 + 7 = 101 (108 with 14), and the bar is half of that.
+and three coefficients in float32, 14 bytes. That is 100 + 14 = 114 at the 16 bits of V = 65,536, 107 + 14 = 121 at 17
+bits, and at V = 32,000 the 94 + 14 = 108 that this figure takes. (Who reads the 114 as said of 17 bits is left with 7
+bytes of values, too few for that configuration, and would take 101 here.) The bar is half of it.
 
 What is lost is the mean KL(p || p') in nats, p the model's whole distribution and p' what a reader knows of it: the
 kept probabilities, and the tail's mass spread evenly over all other ids. The peer is given the exact log-probs and the
@@ -27,9 +27,9 @@ from versus import Bar, Figure, main
 
 from stillroom.signals import Batch, Signals, TopK
 
-K, VALUES = 50, 7
+K, VALUES = 50, 14
 ROWS = 16
-KEPT = {"k": 50, "nucleus": None}
+KEPT = {"codec": "packed-coarse", "k": 128, "epsilon_cutoff": 0.00195}
 
 
 def rows() -> tuple[list[Tensor], int]:
@@ -58,7 +58,7 @@ def ours() -> dict[str, float]:
     from stillroom.store import Header, Signal, Store
 
     exact, vocabulary = rows()
-    signal = Signal(codec="packed", shape=(None,), vocabulary=vocabulary, **KEPT)
+    signal = Signal(shape=(None,), vocabulary=vocabulary, **KEPT)
     mask = torch.ones(1, WINDOW, dtype=torch.bool)
     with tempfile.TemporaryDirectory() as place:
         store = Path(place) / "store"

@@ -134,6 +134,7 @@ def test_what_teacher_and_student_are_called(keys, teacher, student):
         ({"group": {"a": "x"}, "route": "r", "mix": {"a": 1}}, "either route"),
         ({"group": {"a": "x"}, "route": "r", "endpoint": "http://x"}, "neither endpoint nor cache"),
         ({"model": "a", "nucleus": 0.9, "codec": "topk16"}, "leave out nucleus, or take codec: packed"),
+        ({"model": "a", "epsilon_cutoff": 0.1, "codec": "topk8"}, "leave out epsilon_cutoff"),
         ({"model": "a", "nucleus": 1.5}, "less than 1"),
         ({"model": "a", "sampled": 9, "top_k": 5, "nucleus": 0.5}, "leave out top_k and nucleus"),
         ({"model": "a", "sampled": 0}, "greater than or equal to 1"),

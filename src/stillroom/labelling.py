@@ -176,15 +176,20 @@ def of_distributions(teacher: Source, width: int, *, tokens: bool) -> Signal:
     Raises:
         UserError: a setting that is for tokens, with one distribution a row.
     """
-    if not tokens and (wrong := next((name for name in ("nucleus", "sampled") if getattr(teacher, name)), None)):
+    if not tokens and (
+        wrong := next((name for name in ("nucleus", "epsilon_cutoff", "sampled") if getattr(teacher, name)), None)
+    ):
         raise UserError(f"teacher.{wrong} is for tokens, and these rows have one distribution each; leave it out")
-    if not tokens and teacher.codec == "packed":
-        raise UserError("packed keeps the tokens of a row together; use teacher.codec=topk8 for one distribution a row")
+    if not tokens and teacher.codec in ("packed", "packed-coarse"):
+        raise UserError(
+            f"{teacher.codec} keeps the tokens of a row together; use teacher.codec=topk8 for one distribution a row"
+        )
     if teacher.sampled is not None:
         return Signal(codec="drawn", shape=(None,), k=teacher.sampled, vocabulary=width)
     codec = teacher.codec or ("packed" if tokens else "topk16")
     k = min(teacher.top_k, width)
-    return Signal(codec=codec, shape=(None,) if tokens else (), k=k, vocabulary=width, nucleus=teacher.nucleus)
+    cut = {"nucleus": teacher.nucleus, "epsilon_cutoff": teacher.epsilon_cutoff}
+    return Signal(codec=codec, shape=(None,) if tokens else (), k=k, vocabulary=width, **cut)
 
 
 def header_of(

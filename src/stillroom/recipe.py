@@ -132,10 +132,12 @@ class Teacher(_Strict):
             there.
         key_variable: the environment variable that holds the server's key.
         cache: compute the signals once, keep them on disk, and train from there.
-        top_k: log-probs kept a token in such a cache; with ``nucleus`` at most so many.
+        top_k: log-probs kept a token in such a cache; where they are cut, at most so many.
         nucleus: keep of each token only the likeliest ids whose probabilities sum to this, in (0, 1).
-        codec: how they are kept. ``packed`` (the default for tokens) takes the fewest bytes and is right to 5/32 nat;
-            ``topk8`` and ``topk16`` keep top_k ids everywhere, in 8 and 16 bits each.
+        epsilon_cutoff: keep of each token the likeliest id, and of the others those at least so probable, in (0, 1).
+        codec: how they are kept. ``packed`` (the default for tokens) takes few bytes and is right to 5/32 nat,
+            ``packed-coarse`` fewer and to 17/32; ``topk8`` and ``topk16`` keep top_k ids everywhere, with log-probs in
+            8 and 16 bits.
         sampled: in place of the likeliest ids keep so many draws from each distribution, an estimate without bias;
             for methods whose loss is linear in the teacher's probabilities.
         max_new_tokens: of texts that the teacher writes.
@@ -157,7 +159,8 @@ class Teacher(_Strict):
     cache: bool = False
     top_k: int = Field(64, ge=1)
     nucleus: float | None = Field(None, gt=0, lt=1)
-    codec: Literal["packed", "topk8", "topk16"] | None = None
+    epsilon_cutoff: float | None = Field(None, gt=0, lt=1)
+    codec: Literal["packed", "packed-coarse", "topk8", "topk16"] | None = None
     sampled: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(128, ge=1)
     temperature: float = Field(0.0, ge=0)
@@ -169,10 +172,11 @@ class Teacher(_Strict):
 
     @model_validator(mode="after")
     def _one_way_to_keep(self) -> Teacher:
-        if self.nucleus is not None and self.codec not in (None, "packed"):
-            raise ValueError(f"{self.codec} keeps top_k ids at every token; leave out nucleus, or take codec: packed")
+        cut = next((name for name in ("nucleus", "epsilon_cutoff") if getattr(self, name) is not None), None)
+        if cut is not None and self.codec in ("topk8", "topk16"):
+            raise ValueError(f"{self.codec} keeps top_k ids at every token; leave out {cut}, or take codec: packed")
         # A recipe that was written down has every default in it, so only what differs from them was asked for.
-        plain = {name: Teacher.model_fields[name].default for name in ("top_k", "nucleus", "codec")}
+        plain = {name: Teacher.model_fields[name].default for name in ("top_k", "nucleus", "epsilon_cutoff", "codec")}
         also = [name for name, value in plain.items() if getattr(self, name) != value]
         if self.sampled is not None and also:
             raise ValueError(f"sampled keeps drawn ids in place of the likeliest; leave out {' and '.join(also)}")

@@ -15,7 +15,7 @@ from tests.store.test_codec import LOGITS, V
 
 from stillroom.objectives import cross_entropy_drawn, divergence_loss
 from stillroom.signals import Batch, Drawn, Signals, TopK
-from stillroom.store import Header, Signal, Store, cut_to_nucleus, draw, keep_top_k, merge
+from stillroom.store import Header, Signal, Store, cut_below, cut_to_nucleus, draw, keep_top_k, merge
 from stillroom.store.bits import pack, pack_unary, running, totals, unpack, unpack_unary, within
 from stillroom.store.codec import CODECS
 from stillroom.store.packed import NATS_KEPT
@@ -115,12 +115,15 @@ def as_maps(topk):
     ]
 
 
-def assert_within_the_bound(exact, back):
+BOUNDS = {"packed": 5 / 32, "packed-coarse": 17 / 32}
+
+
+def assert_within_the_bound(exact, back, codec="packed"):
     for before, after in zip(as_maps(exact), as_maps(back), strict=True):
         top = max(before.values())
         kept = {i: x for i, x in before.items() if x >= top - NATS_KEPT}
         assert set(after) == set(kept)
-        assert all(abs(after[i] - x) <= 5 / 32 + 1e-5 for i, x in kept.items())
+        assert all(abs(after[i] - x) <= BOUNDS[codec] + 1e-5 for i, x in kept.items())
     sums = back.log_probs.double().exp().sum(-1) + back.tail.double()
     assert torch.allclose(sums, torch.ones_like(sums), atol=2e-6)
     tail, now = exact.tail.double(), back.tail.double()
@@ -132,15 +135,16 @@ def assert_within_the_bound(exact, back):
 
 @pytest.mark.parametrize("k", [1, 8, V])
 @pytest.mark.parametrize("name", LOGITS)
-def test_distributions_come_back_within_the_stated_bound(name, k):
+@pytest.mark.parametrize("kept", BOUNDS)
+def test_distributions_come_back_within_the_stated_bound(kept, name, k):
     exact = keep_top_k(LOGITS[name], k)
-    signal = Signal(codec="packed", shape=(None,), k=k, vocabulary=V)
-    codec = CODECS["packed"]
+    signal = Signal(codec=kept, shape=(None,), k=k, vocabulary=V)
+    codec = CODECS[kept]
     for rows in ([exact], rows_of_one(exact)):
         back = codec.decode(signal, *codec.encode(signal, rows))
         whole = TopK(*(torch.cat(parts) for parts in zip(*back, strict=True)))
         assert whole.ids.shape[-1] == k and whole.ids.dtype == torch.int64
-        assert_within_the_bound(exact, whole)
+        assert_within_the_bound(exact, whole, kept)
 
 
 @settings(deadline=None, max_examples=60)
@@ -151,12 +155,12 @@ def test_any_distribution_comes_back_within_the_stated_bound(seed, scale, k, for
     if forbid:
         logits = logits.masked_fill(torch.rand(7, 40, generator=numbers) < 0.5, -torch.inf)
         logits[:, 3] = 0.0
-    codec = CODECS["packed"]
-    for nucleus in (None, mass):
-        exact = keep_top_k(logits, k) if nucleus is None else cut_to_nucleus(keep_top_k(logits, k), nucleus)
-        signal = Signal(codec="packed", shape=(None,), k=k, vocabulary=40, nucleus=nucleus)
-        (back,) = codec.decode(signal, *codec.encode(signal, [exact]))
-        assert_within_the_bound(exact, back)
+    for kept, codec in ((name, CODECS[name]) for name in BOUNDS):
+        for nucleus in (None, mass):
+            exact = keep_top_k(logits, k) if nucleus is None else cut_to_nucleus(keep_top_k(logits, k), nucleus)
+            signal = Signal(codec=kept, shape=(None,), k=k, vocabulary=40, nucleus=nucleus)
+            (back,) = codec.decode(signal, *codec.encode(signal, [exact]))
+            assert_within_the_bound(exact, back, kept)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_what_is_no_distribution_is_refused(change, said):
     [
         ({"codec": "packed", "shape": ()}, "keeps the tokens of a row together; use topk8"),
         ({"codec": "drawn", "shape": ()}, "keeps the tokens of a row together; use topk8"),
-        ({"codec": "topk16", "shape": (None,), "nucleus": 0.9}, "a nucleus needs the codec packed"),
+        ({"codec": "topk16", "shape": (None,), "nucleus": 0.9}, "to cut them, use the codec packed"),
         ({"codec": "packed", "shape": (None,), "nucleus": 1.0}, "less than 1"),
     ],
 )
@@ -204,6 +208,16 @@ def test_a_nucleus_by_hand():
     assert (every.log_probs > -torch.inf).tolist() == [[True] * 3, [True] * 3]
     with pytest.raises(ValueError, match="between 0 and 1, not 1"):
         cut_to_nucleus(topk, 1.0)
+
+
+def test_a_cutoff_by_hand():
+    topk = keep_top_k(torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.28, 0.24, 0.24, 0.24]]).log(), 4)
+    cut = cut_below(topk, 0.2)
+    assert (cut.log_probs > -torch.inf).tolist() == [[True, True, False, False], [True] * 4]
+    assert torch.allclose(cut.tail, torch.tensor([0.2, 0.0]), atol=1e-6)
+    assert (cut_below(topk, 0.9).log_probs > -torch.inf).tolist() == [[True, False, False, False]] * 2
+    with pytest.raises(ValueError, match="between 0 and 1, not 0"):
+        cut_below(topk, 0)
 
 
 # Draws.
@@ -302,6 +316,7 @@ def emitted(first, stop):
 HEADERS = {
     "packed": {"topk": Signal(codec="packed", shape=(None,), k=8, vocabulary=V)},
     "nucleus": {"topk": Signal(codec="packed", shape=(None,), k=20, vocabulary=V, nucleus=0.8)},
+    "cutoff": {"topk": Signal(codec="packed-coarse", shape=(None,), k=20, vocabulary=V, epsilon_cutoff=0.02)},
     "drawn": {"drawn": Signal(codec="drawn", shape=(None,), k=6, vocabulary=V)},
 }
 
@@ -346,7 +361,9 @@ def test_rows_are_read_in_any_order_as_the_teacher_gave_them(tmp_path, header):
         signal = header.signals["topk"]
         exact = keep_top_k(logits, signal.k)
         exact = exact if signal.nucleus is None else cut_to_nucleus(exact, signal.nucleus)
-        assert_within_the_bound(exact, TopK(*(part[place, : len(logits)] for part in signals.topk)))
+        exact = exact if signal.epsilon_cutoff is None else cut_below(exact, signal.epsilon_cutoff)
+        back = TopK(*(part[place, : len(logits)] for part in signals.topk))
+        assert_within_the_bound(exact, back, signal.codec)
 
 
 def test_what_a_token_takes_is_told(tmp_path, header):

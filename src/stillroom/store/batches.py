@@ -15,7 +15,7 @@ from torch import Tensor
 from stillroom.errors import UserError
 from stillroom.signals import Batch, Drawn, Signals, TopK
 from stillroom.store.header import Header, Signal
-from stillroom.store.keep import cut_to_nucleus, draw, keep_top_k
+from stillroom.store.keep import cut_below, cut_to_nucleus, draw, keep_top_k
 
 
 def rows_of(header: Header, batch: Batch, signals: Signals) -> dict[str, Any]:
@@ -40,6 +40,8 @@ def _rows(header: Header, name: str, signal: Signal, batch: Batch, signals: Sign
         values = keep_top_k(at, signal.k)
         if signal.nucleus is not None:
             values = cut_to_nucleus(values, signal.nucleus)
+        if signal.epsilon_cutoff is not None:
+            values = cut_below(values, signal.epsilon_cutoff)
         return _cut(values, mask) if signal.varies else values
     if values is None:
         raise ValueError(f"the store keeps {name!r}, which the teacher did not give")

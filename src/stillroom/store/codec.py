@@ -19,6 +19,8 @@ topk8      the same, half as large           of log p: r / 508 + 2^-22 |log p|, 
 packed     the same, in a fraction of the    of log p: 5/32 nat, a few hundredths as a rule; of the log of the tail
            bytes; tokens may differ in how   1/32 (a tail below 1.4e-14 or above 1 less that is kept as that, and none
            many ids they keep                as none). What lies more than 32 below the top is left out
+packed-    the same, in fewer bytes still    of log p: 17/32 nat, a tenth as a rule; of the tail that of packed
+coarse
 drawn      how often ids were drawn          0
 ========== ================================= =========================================================================
 
@@ -243,6 +245,14 @@ def _decode_topk8(_signal: Signal, arrays: Arrays) -> TopK:
     )
 
 
+_PACKED = RowCodec(
+    _check_row_of_tokens,
+    packed.encode_packed,
+    packed.decode_packed,
+    tokens_of,
+    lambda signal: bits_at_most(packed.packed_layout(signal)) / 8,
+)
+
 CODECS: dict[str, Codec | RowCodec] = {
     "float32": _float(np.float32),
     "float16": _float(np.float16),
@@ -250,13 +260,8 @@ CODECS: dict[str, Codec | RowCodec] = {
     "utf8": RowCodec(_check_utf8, _encode_utf8, _decode_utf8, lambda content, _sizes: len(content), lambda _signal: 1),
     "topk16": Codec(_check_top_k, _layout_topk16, _encode_topk16, _decode_topk16),
     "topk8": Codec(_check_top_k, _layout_topk8, _encode_topk8, _decode_topk8),
-    "packed": RowCodec(
-        _check_row_of_tokens,
-        packed.encode_packed,
-        packed.decode_packed,
-        tokens_of,
-        lambda signal: bits_at_most(packed.packed_layout(signal)) / 8,
-    ),
+    "packed": _PACKED,
+    "packed-coarse": _PACKED,
     "drawn": RowCodec(
         _check_row_of_tokens,
         packed.encode_drawn,

@@ -53,6 +53,7 @@ class Signal(_Strict):
     k: how many ids a position keeps, with ``nucleus`` at most; how often an id was drawn, with the codec drawn.
     vocabulary: how many ids there are; for the codecs that have k. It decides how wide an id is on disk.
     nucleus: a position keeps the fewest ids, likeliest first, whose probabilities sum to this; for packed only.
+    epsilon_cutoff: a position keeps its likeliest id, and of the others those at least so probable; for packed only.
     """
 
     codec: str
@@ -60,12 +61,18 @@ class Signal(_Strict):
     k: int | None = Field(default=None, ge=1)
     vocabulary: int | None = Field(default=None, ge=1, le=2**31)
     nucleus: float | None = Field(default=None, gt=0, lt=1)
+    epsilon_cutoff: float | None = Field(default=None, gt=0, lt=1)
 
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ``nucleus`` where there is none: stores from before there was one keep their addresses."""
-        fields = plain(self)
-        return fields if self.nucleus is not None else {name: fields[name] for name in fields if name != "nucleus"}
+        """Without the ways to cut that are not used: stores from before there were any keep their addresses."""
+        unused = [name for name in ("nucleus", "epsilon_cutoff") if getattr(self, name) is None]
+        return {name: value for name, value in plain(self).items() if name not in unused}
+
+    @property
+    def cut(self) -> bool:
+        """Whether positions keep fewer than k ids where fewer will do."""
+        return self.nucleus is not None or self.epsilon_cutoff is not None
 
     @property
     def varies(self) -> bool:
@@ -85,8 +92,8 @@ class Signal(_Strict):
             raise ValueError(f"only the first length of a row may vary, not those of shape {self.shape}")
         if self.codec not in CODECS:
             raise ValueError(f"there is no codec {self.codec!r}; use one of {', '.join(CODECS)}")
-        if self.nucleus is not None and self.codec != "packed":
-            raise ValueError(f"{self.codec} keeps as many ids at every position; a nucleus needs the codec packed")
+        if self.cut and not self.codec.startswith("packed"):
+            raise ValueError(f"{self.codec} keeps as many ids at every position; to cut them, use the codec packed")
         CODECS[self.codec].check(self)
         return self
 

@@ -59,10 +59,34 @@ def cut_to_nucleus(topk: TopK, mass: float) -> TopK:
     if not 0 < mass < 1:
         raise ValueError(f"a nucleus holds a mass between 0 and 1, not {mass}")
     probs = topk.log_probs.exp()
-    before = probs.double().cumsum(-1) - probs
-    given_up = before >= mass
-    tail = topk.tail + probs.masked_fill(~given_up, 0.0).sum(-1)
-    return TopK(topk.ids, topk.log_probs.masked_fill(given_up, -torch.inf), tail.clamp(max=1.0))
+    return _without(topk, probs.double().cumsum(-1) - probs >= mass)
+
+
+def cut_below(topk: TopK, least: float) -> TopK:
+    """Keep at each position the likeliest id, and of the others those at least so probable (Hewitt et al., 2022).
+
+    Measured on a small language model, it leaves less divergence than a nucleus or a fixed k of as many ids in all.
+
+    Args:
+        topk: ids from the most likely down, as `keep_top_k` gives them.
+        least: in (0, 1).
+
+    Returns:
+        The same shapes. A place that was given up has the log-prob -inf, and its mass is the tail's.
+
+    Raises:
+        ValueError: ``least`` is out of range.
+    """
+    if not 0 < least < 1:
+        raise ValueError(f"a probability to cut at lies between 0 and 1, not {least}")
+    given_up = topk.log_probs.exp() < least
+    given_up[..., 0] = False
+    return _without(topk, given_up)
+
+
+def _without(topk: TopK, given_up: Tensor) -> TopK:
+    mass = topk.log_probs.exp().masked_fill(~given_up, 0.0).sum(-1)
+    return TopK(topk.ids, topk.log_probs.masked_fill(given_up, -torch.inf), (topk.tail + mass).clamp(max=1.0))
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """Distributions in as few bits as they need: the codecs ``packed`` and ``drawn``, for the tokens of a row together.
 
 ``packed`` keeps the ids of a `TopK` whose log-prob is finite, each with its height above the least likely of them in
-steps of 1/8 nat, and the log-odds of the tail in steps of 1/16. Read back, the kept probabilities are made to sum to
-what the tail leaves, so neither the largest log-prob nor the range need be kept, and kept and tail sum to 1 as before.
+steps of 1/8 nat (``packed-coarse``: 1/2), and the log-odds of the tail in steps of 1/16. Read back, the kept
+probabilities are made to sum to what the tail leaves, so neither the largest log-prob nor the range need be kept, and
+kept and tail sum to 1 as before.
 
 ``drawn`` keeps how often each id was drawn, exactly.
 
@@ -25,19 +26,19 @@ from stillroom.store.sets import Layout, Sets, as_table, join, read_rows, write_
 if TYPE_CHECKING:
     from stillroom.store.header import Signal
 
-STEP = 1 / 8
+STEPS = {"packed": 1 / 8, "packed-coarse": 1 / 2}  # nats
 ODDS_STEP = 1 / 16
 ODDS_BITS = 10
 ODDS_ZERO = 1 << (ODDS_BITS - 1)  # what stands for even odds; 0 stands for no tail at all
 NATS_KEPT = 32.0
-HEIGHT_ORDER = 3  # heights are mostly a nat or less
+HEIGHT_ORDERS = {"packed": 3, "packed-coarse": 1}  # heights are mostly a nat or less
 ROUNDED = 1e-3  # how far from 1 a distribution may sum
 
 
 def packed_layout(signal: Signal) -> Layout:
-    """Of the codec ``packed``."""
+    """Of the codecs ``packed`` and ``packed-coarse``."""
     assert signal.k is not None and signal.vocabulary is not None
-    return Layout(signal.vocabulary, most=signal.k, extra=ODDS_BITS, order=HEIGHT_ORDER)
+    return Layout(signal.vocabulary, most=signal.k, extra=ODDS_BITS, order=HEIGHT_ORDERS[signal.codec])
 
 
 def drawn_layout(signal: Signal) -> Layout:
@@ -65,7 +66,7 @@ def _to_sets(signal: Signal, row: TopK) -> Sets:
     refuse(bool((counts > signal.k).any()), f"a position has {counts.max(initial=0)} ids, more than k = {signal.k}")
     lowest = np.where(kept, log_probs, np.inf).min(-1, initial=np.inf, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):  # of what is not kept
-        heights = np.rint((log_probs - lowest) / STEP)
+        heights = np.rint((log_probs - lowest) / STEPS[signal.codec])
     order, chosen = _ascending(ids, kept, signal.vocabulary)
     return Sets(
         np.array([len(ids)]),
@@ -96,12 +97,13 @@ def _odds(tail: NDArray[np.float64]) -> NDArray[np.int64]:
 def decode_packed(signal: Signal, packed: Bytes, sizes: NDArray[np.int64]) -> list[TopK]:
     """The rows; an empty place is id 0 with the log-prob -inf.
 
-    Positions have k places, with a nucleus as many as the largest of all rows needs.
+    Positions have k places; where they were cut, as many as the largest of all rows needs.
     """
     assert signal.k is not None
     sets = read_rows(packed_layout(signal), packed, sizes)
-    width = signal.k if signal.nucleus is None else max(int(sets.counts.max(initial=0)), 1)
-    heights = as_table(sets.counts, sets.numbers.astype(np.float32) * np.float32(STEP), -np.inf, width)
+    width = max(int(sets.counts.max(initial=0)), 1) if signal.cut else signal.k
+    nats = sets.numbers.astype(np.float32) * np.float32(STEPS[signal.codec])
+    heights = as_table(sets.counts, nats, -np.inf, width)
     odds = (sets.extras - ODDS_ZERO) * ODDS_STEP
     none = sets.extras == 0
     tail = np.where(none, 0.0, 1 / (1 + np.exp(-odds)))

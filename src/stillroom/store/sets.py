@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from stillroom.store.bits import Bytes, Numbers, pack, pack_unary, running, totals, unpack, unpack_unary, within
 
-ALONE = 8  # bits that an id takes outside a column, and that a column's own id takes, about
+ALONE = 10  # bits that an id takes outside a column, and that a column's own id takes, about
 
 
 class Layout(NamedTuple):
