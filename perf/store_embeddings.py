@@ -21,7 +21,7 @@ from stillroom.methods.baselines_embeddings import Contrastive, EmbeddingMatch
 from stillroom.signals import Batch, Signals
 
 TEXTS, WINDOW, WIDTH, STORED = 64, 32, 384, 20_000
-WARM, TIMED = 5, 40
+WARM, TIMED = 3, 20
 
 
 def encoder() -> torch.nn.Module:
