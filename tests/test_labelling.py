@@ -13,6 +13,7 @@ from datasets import Dataset
 from tests.servers import limited_server, make_tiny_llama, transformers_server
 
 from stillroom import labelling, texts
+from stillroom.checks import build_method, check_teacher
 from stillroom.errors import UserError
 from stillroom.recipe import Scratch, check
 from stillroom.run import execute
@@ -46,7 +47,7 @@ def opened(folder):
 
 
 def recipe(**teacher):
-    teacher = {"model": "t", "top_k": 8} | teacher
+    teacher = {name: value for name, value in ({"model": "t", "top_k": 8} | teacher).items() if value is not None}
     return check({"name": "x", "task": "language", "student": "s", "data": "d", "method": "sft", "teacher": teacher})
 
 
@@ -105,15 +106,86 @@ def test_the_hash_of_weights_changes_with_any_training_and_not_with_being_opened
     assert labelling.weights_hash(again) != before
 
 
-def test_distributions_are_kept_at_their_temperature(opened):
-    kept, _ = keep(opened, ROWS[:1], temperature=2.0, top_k=300)
+@pytest.mark.parametrize(("codec", "bound"), [("topk16", 0.004), ("packed", 5 / 32 + 1e-5)])
+def test_distributions_are_kept_at_their_temperature(opened, codec, bound):
+    kept, _ = keep(opened, ROWS[:1], temperature=2.0, top_k=300, codec=codec)
     store = Store.open(kept)
     (row,) = store.gather(list(store.ids()))["topk"]
     encoded = opened.view.collate([opened.view.encode(ROWS[0])])
     with torch.no_grad():
         logits = opened.model(**encoded.arguments).logits[encoded.mask]
     wanted = (logits / 2.0).log_softmax(-1).gather(-1, row.ids)
-    torch.testing.assert_close(row.log_probs, wanted, atol=0.01, rtol=1e-3)
+    assert row.ids.shape[-1] == opened.model.config.vocab_size
+    torch.testing.assert_close(row.log_probs, wanted, atol=bound, rtol=0)
+
+
+def test_a_nucleus_and_draws_have_stores_of_their_own_that_say_so(opened):
+    places = [
+        keep(opened, ROWS, **settings)[0]
+        for settings in ({}, {"nucleus": 0.5, "top_k": 300}, {"codec": "topk8"}, {"sampled": 5, "top_k": None})
+    ]
+    assert len(set(places)) == 4
+    kept = [Store.open(place).header.signals for place in places]
+    assert [signals.get("topk", signals.get("drawn")).codec for signals in kept] == [
+        "topk16",
+        "packed",
+        "topk8",
+        "drawn",
+    ]
+    assert kept[1]["topk"].nucleus == 0.5 and set(kept[3]) == {"drawn"} and kept[3]["drawn"].k == 5
+    rows = Store.open(places[1]).gather(list(Store.open(places[1]).ids()))["topk"]
+    for row in rows:
+        mass, fewest = row.log_probs.double().exp().sum(-1), (~row.log_probs.isneginf()).sum(-1)
+        assert (mass > 0.5 - 0.02).all() and (fewest > 1).all()  # the tail's log-odds are right to 1/32
+    drawn = Store.open(places[3]).gather(list(Store.open(places[3]).ids()))["drawn"]
+    assert all(torch.allclose(row.weights.sum(-1), torch.ones(len(row.weights))) for row in drawn)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"nucleus": 0.9}, r"teacher\.nucleus is for tokens"),
+        ({"sampled": 9, "top_k": None}, r"teacher\.sampled is for tokens"),
+        ({"codec": "packed"}, r"use teacher\.codec=topk8"),
+    ],
+)
+def test_what_is_for_tokens_is_refused_where_a_row_has_one_distribution(settings, said):
+    with pytest.raises(UserError, match=said):
+        labelling.of_distributions(recipe(**settings).teacher, 10, tokens=False)
+    plain = labelling.of_distributions(recipe().teacher, 5, tokens=False)
+    assert (plain.codec, plain.k, plain.shape) == ("topk16", 5, ())
+
+
+@pytest.mark.parametrize(
+    ("method", "taken"), [("forward_kl", True), ("seqkd", True), ("reverse_kl", False), ("jsd", False)]
+)
+def test_draws_are_refused_where_they_would_mislead(method, taken):
+    given = recipe(cache=True, sampled=8, top_k=None)
+    if method == "seqkd":
+        given.method.variant = "word"
+    objective = build_method(given.method.model_copy(update={"name": method}))
+    if taken:
+        check_teacher(given, {method: objective})
+    else:
+        with pytest.raises(UserError, match=f"'{method}' would be misled by ids that were drawn"):
+            check_teacher(given, {method: objective})
+
+
+@pytest.mark.parametrize("kept", [{"nucleus": 0.9}, {"sampled": 16}])
+def test_a_student_learns_from_what_was_kept(tmp_path, folder, kept):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    given = check(
+        {
+            "name": "kept",
+            "output": str(tmp_path / "runs"),
+            "teacher": {"model": folder, "cache": True, **kept},
+            "student": {"model": folder, "max_length": 32},
+            "data": str(tmp_path / "rows.jsonl"),
+            "method": "forward_kl",
+            "train": {"steps": 2, "batch_size": 4, "device": "cpu"},
+        }
+    )
+    assert execute(given, timed=False).counts.rows > 0
 
 
 def test_what_is_too_large_to_keep_is_refused(opened):

@@ -133,11 +133,21 @@ def test_what_teacher_and_student_are_called(keys, teacher, student):
         ({"group": {"a": "x"}, "mix": {"a": 0}}, "one above 0"),
         ({"group": {"a": "x"}, "route": "r", "mix": {"a": 1}}, "either route"),
         ({"group": {"a": "x"}, "route": "r", "endpoint": "http://x"}, "neither endpoint nor cache"),
+        ({"model": "a", "nucleus": 0.9, "codec": "topk16"}, "leave out nucleus, or take codec: packed"),
+        ({"model": "a", "epsilon_cutoff": 0.1, "codec": "topk8"}, "leave out epsilon_cutoff"),
+        ({"model": "a", "nucleus": 1.5}, "less than 1"),
+        ({"model": "a", "sampled": 9, "top_k": 5, "nucleus": 0.5}, "leave out top_k and nucleus"),
+        ({"model": "a", "sampled": 0}, "greater than or equal to 1"),
     ],
 )
 def test_teachers_that_can_not_be(teacher, words):
     with pytest.raises(UserError, match=words):
         check(SHORT | {"teacher": teacher})
+
+
+def test_a_recipe_of_draws_is_read_again_with_all_its_defaults():
+    recipe = check(SHORT | {"teacher": {"model": "a", "sampled": 9}})
+    assert check(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
 # --- methods by name and parameters -----------------------------------------------------------------------------------

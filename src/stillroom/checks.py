@@ -142,6 +142,11 @@ def check_teacher(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:
             raise UserError(
                 f"{name!r} asks its teacher as training goes on, so no cache will do; set teacher.cache=false"
             )
+        if recipe.teacher.cache and recipe.teacher.sampled and "logits" in asked and not objective.takes_draws:
+            raise UserError(
+                f"{name!r} would be misled by ids that were drawn, as its loss is not linear in the teacher's "
+                "probabilities; leave out teacher.sampled"
+            )
         beyond = [need for need in asked if need not in (*CACHEABLE, "text")]
         if recipe.teacher.cache and beyond:
             raise UserError(f"the method {name!r} needs {beyond[0]}, which is not cached; set teacher.cache=false")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stillroom.recipe import Recipe
+    from stillroom.recipe import Teacher as Source
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,7 @@ def keep_signals(
             f"{outside[0]} is too large to keep for every row; set teacher.cache=false and run the teacher live"
         )
     encoded = [encode(source, opened.view)[0] for source in rows]
-    signals = {
-        ("topk" if need == "logits" else need): _kept(recipe, teacher, opened, encoded[0], need) for need in needs
-    }
+    signals = {kept_as(recipe.teacher, need): _kept(recipe, teacher, opened, encoded[0], need) for need in needs}
     precision = resolve(recipe.train.precision, recipe.train.device)
     header = header_of(name, opened, signals, temperature=temperature, precision=precision)
     size = recipe.train.micro_batch or min(recipe.train.batch_size, 64)
@@ -89,6 +88,13 @@ def keep_signals(
     return folder
 
 
+def kept_as(teacher: Source | None, need: str) -> str:
+    """The name in a store of what answers a need."""
+    if need != "logits":
+        return need
+    return "drawn" if teacher is not None and teacher.sampled is not None else "topk"
+
+
 def by_the_first(fill: Callable[[], None]) -> None:
     """Let the first process do it while the others wait, since a store has one writer at a time."""
     here = PartialState()
@@ -103,8 +109,14 @@ def _asked(
     """The batches of a source that the store lacks something of, by length; flushed now and then."""
     keys = [row.get("ids") or [row["id"]] for row in source["student"]]
     lengths = source["length"][:]
-    absent = [place for place, ids in enumerate(keys) if writer.missing(ids)]
-    absent.sort(key=lambda place: (-lengths[place], place))
+    # A text that two rows share is left to the first of them. So what is still to do after a kill is the rest of what
+    # was to do, in the same batches: a model's numbers may differ in their last bits from one batch to another.
+    absent, known = [], set[str]()
+    for place in sorted(range(len(keys)), key=lambda place: (-lengths[place], place)):
+        new = {keys[place][number] for number in writer.missing(keys[place])} - known
+        if new:
+            absent.append(place)
+            known |= new
     flushed = time.monotonic()
     bar = tqdm(total=len(absent), unit="row", desc="label", disable=None, dynamic_ncols=True, leave=False)
     for start in range(0, len(absent), size):
@@ -150,9 +162,34 @@ def _kept(recipe: Recipe, teacher: Teacher, opened: Opened, encoded: Any, need: 
     if need == "scores":
         return Signal(codec="float32", shape=(None,))
     assert emitted.logits is not None
-    width = emitted.logits.shape[-1]
-    tokens = batch.mask.dim() == 2
-    return Signal(codec="topk16", shape=(None,) if tokens else (), k=min(recipe.teacher.top_k, width), vocabulary=width)
+    return of_distributions(recipe.teacher, emitted.logits.shape[-1], tokens=batch.mask.dim() == 2)
+
+
+def of_distributions(teacher: Source, width: int, *, tokens: bool) -> Signal:
+    """How next-token or class distributions are kept, as the recipe's teacher says.
+
+    Args:
+        teacher: the recipe's.
+        width: how many ids or classes there are.
+        tokens: whether a row has a distribution at each token, and not one alone.
+
+    Raises:
+        UserError: a setting that is for tokens, with one distribution a row.
+    """
+    if not tokens and (
+        wrong := next((name for name in ("nucleus", "epsilon_cutoff", "sampled") if getattr(teacher, name)), None)
+    ):
+        raise UserError(f"teacher.{wrong} is for tokens, and these rows have one distribution each; leave it out")
+    if not tokens and teacher.codec in ("packed", "packed-coarse"):
+        raise UserError(
+            f"{teacher.codec} keeps the tokens of a row together; use teacher.codec=topk8 for one distribution a row"
+        )
+    if teacher.sampled is not None:
+        return Signal(codec="drawn", shape=(None,), k=teacher.sampled, vocabulary=width)
+    cut = {"nucleus": teacher.nucleus, "epsilon_cutoff": teacher.epsilon_cutoff}
+    codec = teacher.codec or ("packed" if any(cut.values()) else "topk16")
+    k = min(teacher.top_k, width)
+    return Signal(codec=codec, shape=(None,) if tokens else (), k=k, vocabulary=width, **cut)
 
 
 def header_of(

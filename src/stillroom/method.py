@@ -88,6 +88,8 @@ class Objective(nn.Module):
             is put into ``batch.emitted`` is not asked for again.
         live_teacher: the teacher must be asked as training goes on (about answers just written, or for whole logits);
             no cache will do.
+        takes_draws: its gradient is linear in the teacher's probabilities and it reads `Signals.drawn`, so ids drawn
+            from the teacher serve it as well as the distribution, on average.
         trains_teacher: the teacher learns beside the student. A copy of the recipe's own is made for this method, which
             is what `setup` sees; its parameters join the optimiser and the checkpoint, its signals carry gradient (the
             method detaches what shall not reach it), and it is saved beside the student. The recipe's own stays as it
@@ -105,6 +107,7 @@ class Objective(nn.Module):
     reads: tuple[str, ...] = ()
     same_tokenizer: bool = False
     live_teacher: bool = False
+    takes_draws: bool = False
     trains_teacher: bool = False
     rates: Mapping[str, float] = {}
     changes_student: ClassVar[bool] = False

@@ -13,13 +13,13 @@ from typing import Any
 from stillroom.checks import agree, build_methods, check_group, check_labels
 from stillroom.engine.encoding import Counts, encode
 from stillroom.errors import UserError
+from stillroom.labelling import of_distributions
 from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
 from stillroom.recipe import Model, Recipe, Static
 from stillroom.rows import Rows, foresee
 from stillroom.sizes import Size, config_of, config_size, cut_size, logits_memory, memory, static_size
 from stillroom.store.codec import CODECS
-from stillroom.store.header import Signal
 from stillroom.students.open import NO_TEACHER, new_config, texts_of, train_tokenizer
 from stillroom.synthesis.recipe_steps import Made
 from stillroom.views.base import LibraryView, View
@@ -295,8 +295,8 @@ def _cache_bytes(
         if need == "logits":
             tokens = isinstance(view, CausalLM)
             width = teacher.vocabulary if tokens else teacher.classes
-            signal = Signal(codec="topk16", shape=(None,), k=min(recipe.teacher.top_k, width), vocabulary=width)
-            size += CODECS["topk16"].bytes_per_position(signal) * (counts.trained if tokens else counts.rows)
+            signal = of_distributions(recipe.teacher, width, tokens=tokens)
+            size += CODECS[signal.codec].bytes_per_position(signal) * (counts.trained if tokens else counts.rows)
         elif need == "embedding":
             size += 2 * teacher.width * sample.embeddings
         elif need.startswith("tower:"):

@@ -170,7 +170,14 @@ class Teacher(_Strict):
             there.
         key_variable: the environment variable that holds the server's key.
         cache: compute the signals once, keep them on disk, and train from there.
-        top_k: log-probs kept a token in such a cache.
+        top_k: log-probs kept a token in such a cache; where they are cut, at most so many.
+        nucleus: keep of each token only the likeliest ids whose probabilities sum to this, in (0, 1).
+        epsilon_cutoff: keep of each token the likeliest id, and of the others those at least so probable, in (0, 1).
+        codec: how they are kept. ``topk16`` and ``topk8`` keep top_k ids everywhere, with log-probs in 16 and 8 bits;
+            ``packed`` takes a third of the bytes and is right to 5/32 nat, ``packed-coarse`` still fewer and to 17/32.
+            None is packed where they are cut, else topk16.
+        sampled: in place of the likeliest ids keep so many draws from each distribution, an estimate without bias;
+            for methods whose loss is linear in the teacher's probabilities.
         max_new_tokens: of texts that the teacher writes.
         temperature: of texts that the teacher writes; 0 takes the likeliest token.
     """
@@ -189,6 +196,10 @@ class Teacher(_Strict):
     key_variable: str = "OPENAI_API_KEY"
     cache: bool = False
     top_k: int = Field(64, ge=1)
+    nucleus: float | None = Field(None, gt=0, lt=1)
+    epsilon_cutoff: float | None = Field(None, gt=0, lt=1)
+    codec: Literal["packed", "packed-coarse", "topk8", "topk16"] | None = None
+    sampled: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(128, ge=1)
     temperature: float = Field(0.0, ge=0)
 
@@ -196,6 +207,18 @@ class Teacher(_Strict):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_way_to_keep(self) -> Teacher:
+        cut = next((name for name in ("nucleus", "epsilon_cutoff") if getattr(self, name) is not None), None)
+        if cut is not None and self.codec in ("topk8", "topk16"):
+            raise ValueError(f"{self.codec} keeps top_k ids at every token; leave out {cut}, or take codec: packed")
+        # A recipe that was written down has every default in it, so only what differs from them was asked for.
+        plain = {name: Teacher.model_fields[name].default for name in ("top_k", "nucleus", "epsilon_cutoff", "codec")}
+        also = [name for name, value in plain.items() if getattr(self, name) != value]
+        if self.sampled is not None and also:
+            raise ValueError(f"sampled keeps drawn ids in place of the likeliest; leave out {' and '.join(also)}")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Teacher:

@@ -63,6 +63,18 @@ class TopK(NamedTuple):
     tail: Tensor
 
 
+class Drawn(NamedTuple):
+    """Ids drawn from a next-token distribution: right on average over draws, and in no single one.
+
+    ids [B, T, K] int64; weights [B, T, K], the share of the draws that gave an id, which sum to 1 over K; 0 marks an
+    empty slot. The expectation of an id's weight is its probability. So whatever is linear in the probabilities is
+    estimated without bias, such as cross-entropy and the gradient of forward KL; no other divergence is.
+    """
+
+    ids: Tensor
+    weights: Tensor
+
+
 @dataclass(kw_only=True)
 class Signals:
     """What one model emitted on one batch. Only what was asked for is set; the rest is None or empty.
@@ -70,6 +82,7 @@ class Signals:
     logits: [B, T, V] for token models, [B, C] for classifiers; for methods that are ``rowwise`` perhaps the
         `Unprojected` that stands for them.
     topk: the kept part of the next-token distribution, where the teacher gives no full logits.
+    drawn: ids drawn from the next-token distribution, where a cache keeps these in place of the likeliest.
     hidden: layer number -> [B, T, H]; 0 is the output of the embeddings.
     attentions: layer number -> [B, heads, T, T].
     embedding: [B, D], as the model's user gets it (after pooling and normalisation).
@@ -88,6 +101,7 @@ class Signals:
 
     logits: Tensor | None = None
     topk: TopK | None = None
+    drawn: Drawn | None = None
     hidden: dict[int, Tensor] = field(default_factory=dict)
     attentions: dict[int, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None
@@ -110,8 +124,8 @@ class Signals:
                 return change(value)
             if isinstance(value, Unprojected):
                 return value.map(change)
-            if isinstance(value, TopK):
-                return TopK(*(change(part) for part in value))
+            if isinstance(value, TopK | Drawn):
+                return type(value)(*(change(part) for part in value))
             if isinstance(value, dict):
                 return {name: walk(part) for name, part in value.items()}
             if isinstance(value, list):

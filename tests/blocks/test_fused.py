@@ -15,8 +15,8 @@ from stillroom.head import Unprojected
 from stillroom.objectives import chunks
 from stillroom.objectives.chunks import log_probs_of, row_losses, rows_of, summed_loss
 from stillroom.objectives.gradients import FORMS
-from stillroom.signals import TopK
-from stillroom.store.codec import keep_top_k
+from stillroom.signals import Drawn, TopK
+from stillroom.store.keep import keep_top_k
 
 B, T, H, WIDE, V, PADDED = 3, 5, 8, 6, 37, 40
 
@@ -128,6 +128,18 @@ def test_fused_is_dense_on_kept_ids(divergence):
         the_same(fused, plain, leaves(student))
         fused, plain = (ob.divergence_topk_rows(logits, top, MASK, **options) for logits in (student, student.dense()))
         the_same((fused * WEIGHTS).sum(), (plain * WEIGHTS).sum(), leaves(student))
+
+
+def test_fused_is_dense_on_drawn_ids():
+    student = Unprojected(drawn(B, T, H), a_head(**HEADS["all"]))
+    ids = torch.randint(V, (B, T, 4), generator=torch.Generator().manual_seed(14))
+    weights = torch.tensor([0.5, 0.25, 0.25, 0.0], dtype=torch.float64).expand(B, T, 4)
+    options = {"temperature": 1.5, "shared_vocabulary": V}
+    fused, plain = (
+        ob.cross_entropy_drawn(logits, Drawn(ids, weights), MASK, **options).sum
+        for logits in (student, student.dense())
+    )
+    the_same(fused, plain, leaves(student))
 
 
 @pytest.mark.parametrize("make", [ob.skew_forward_kl, ob.skew_reverse_kl])

@@ -20,7 +20,7 @@ from stillroom.labelling import CACHEABLE, keep_signals
 from stillroom.recipe import check
 from stillroom.signals import TopK
 from stillroom.store import Store
-from stillroom.store.codec import keep_top_k
+from stillroom.store.keep import keep_top_k
 from stillroom.teachers import CachedTeacher, LocalTeacher
 
 

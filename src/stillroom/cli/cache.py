@@ -28,7 +28,7 @@ def info(path: Folder, as_json: JsonOption = False) -> None:
     write_table(
         columns,
         [
-            (name, signal["codec"], _shape(shapes[name]), signal["positions"], signal["bytes_per_position"])
+            (name, signal["codec"], _shape(shapes[name]), signal["positions"], f"{signal['bytes_per_position']:.4g}")
             for name, signal in found["signals"].items()
         ],
     )

@@ -20,7 +20,7 @@ from stillroom.methods.baselines_retrieval import ListwiseCE, ListwiseKL, RankNe
 from stillroom.methods.baselines_speech import Transcripts
 from stillroom.methods.baselines_vision import Triplets
 from stillroom.objectives.divergence import Divergence, forward_kl, jsd, reverse_kl
-from stillroom.objectives.logits import divergence_loss, divergence_topk
+from stillroom.objectives.logits import cross_entropy_drawn, divergence_loss, divergence_topk
 from stillroom.objectives.sequence import cross_entropy
 from stillroom.signals import Batch, Needs, Reduced, Signals
 
@@ -117,13 +117,16 @@ class TokenDivergence(Objective):
         if sft < 0:
             raise ValueError(f"sft, the weight of the data's own cross-entropy, must be >= 0; it is {sft}")
         self.divergence, self.temperature, self.scale_by_t2 = divergence, temperature, scale_by_t2
+        self.takes_draws = divergence is forward_kl
         self.weights = {"kd": 1.0, "sft": sft} if sft else {"kd": 1.0}
 
     def parts(self, student: Signals, teacher: Signals | None, batch: Batch, step: Step) -> dict[str, Reduced]:
         """``kd``, and ``sft`` where it has a weight."""
         assert student.logits is not None and teacher is not None
         rule = self.divergence
-        if teacher.topk is not None:
+        if teacher.drawn is not None:
+            kd = cross_entropy_drawn(student.logits, teacher.drawn, batch.mask, temperature=self.temperature)
+        elif teacher.topk is not None:
             kd = divergence_topk(
                 student.logits, teacher.topk, batch.mask, divergence=rule, temperature=self.temperature
             )
@@ -141,6 +144,8 @@ class TokenDivergence(Objective):
 
 class ForwardKL(TokenDivergence):
     """KL(teacher || student) on every trained token (Hinton et al. 2015, for language models word by word).
+
+    From ids that were drawn (``teacher.sampled``) it is the cross-entropy, which has the same gradient on average.
 
     Args:
         temperature: both distributions are softened by it, > 0.

@@ -34,6 +34,7 @@ from stillroom.objectives.features import normalised_mse as normalised_mse
 from stillroom.objectives.features import normalised_mse_rows as normalised_mse_rows
 from stillroom.objectives.features import smooth_l1 as smooth_l1
 from stillroom.objectives.features import smooth_l1_rows as smooth_l1_rows
+from stillroom.objectives.logits import cross_entropy_drawn as cross_entropy_drawn
 from stillroom.objectives.logits import divergence_from as divergence_from
 from stillroom.objectives.logits import divergence_loss as divergence_loss
 from stillroom.objectives.logits import divergence_rows as divergence_rows

@@ -24,7 +24,7 @@ from stillroom.objectives.chunks import Logits, Other, chosen, log_probs_of, row
 from stillroom.objectives.divergence import LOG_ZERO, Divergence, forward_kl
 from stillroom.objectives.gradients import FORMS
 from stillroom.objectives.rows import need_shape, select, spread
-from stillroom.signals import Reduced, Signals, TopK
+from stillroom.signals import Drawn, Reduced, Signals, TopK
 
 
 def masked_log_probs(
@@ -182,17 +182,76 @@ def _kept(
     """The student's rows inside the mask, and the teacher's ids, log-probs and log-tail for any of them."""
     ours = rows_inside(student, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
     ids, kept, tail = (select(part, mask) for part in teacher)
-    if ids.numel() and int(ids.max()) >= ours.shape[-1]:
-        raise ValueError(f"the teacher kept id {int(ids.max())}, but the student has {ours.shape[-1]} ids")
+    _need_ids(ids, ours)
     log_tail = tail.clamp(min=torch.finfo(torch.float32).tiny).log().unsqueeze(-1)
     return ours, [rows_of(ids), rows_of(torch.cat([kept, log_tail], -1))]
+
+
+def cross_entropy_drawn(
+    student_logits: Logits,
+    teacher: Drawn,
+    mask: Tensor,
+    *,
+    temperature: float = 1.0,
+    scale_by_t2: bool = False,
+    shared_vocabulary: int | None = None,
+) -> Reduced:
+    """-sum_v w_v log q_v with the weights w of drawn ids: without bias the teacher's cross-entropy.
+
+    Averaged over draws it is -sum_v p_v log q_v, so its gradient is that of forward KL, which differs by the teacher's
+    entropy alone (Anshumann et al., 2025). No other divergence can be had from draws in this way.
+
+    Args:
+        student_logits: [B, T, V].
+        teacher: ids and weights [B, T, K]; a weight of 0 marks an empty slot, whose id must still be one of the
+            vocabulary.
+        mask: [B, T], true where a row counts.
+        temperature: divides the student's logits. The teacher's ids were drawn at it already.
+        scale_by_t2: multiply by temperature^2.
+        shared_vocabulary: cut the student to the first so many ids.
+
+    Returns:
+        The sum over rows, and their number.
+
+    Raises:
+        ValueError: shapes that disagree, an id that the student lacks, a temperature that is not positive.
+    """
+    ours = rows_inside(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
+    ids, weights = (select(part, mask) for part in teacher)
+    _need_ids(ids, ours)
+    total = summed_loss(_on_drawn, ours, [rows_of(ids), rows_of(weights)], temperature=temperature)
+    return Reduced(total * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
+
+
+def _on_drawn(log_probs: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """The cross-entropy of drawn ids: log-probs [n, V], ids and weights [n, K]."""
+    return -(weights * log_probs.gather(-1, ids).masked_fill(weights == 0, 0.0)).sum(-1)
+
+
+def _on_drawn_with_gradient(log_probs: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, and the gradient of its sum for the logits: q sum_k w_k, less the weights on their ids."""
+    values = _on_drawn(log_probs, ids, weights)
+    return values, log_probs.exp_().mul_(weights.sum(-1, keepdim=True)).scatter_add_(-1, ids, -weights)
+
+
+FORMS[_on_drawn] = _on_drawn_with_gradient
+
+
+def _need_ids(ids: Tensor, student: Logits) -> None:
+    if ids.numel() and int(ids.max()) >= student.shape[-1]:
+        raise ValueError(f"the teacher kept id {int(ids.max())}, but the student has {student.shape[-1]} ids")
 
 
 def divergence_from(
     student_logits: Logits, teacher: Signals, mask: Tensor, *, temperature: float = 1.0, scale_by_t2: bool = False
 ) -> Reduced:
-    """Forward KL from what a teacher emitted: its logits, or the part of its distribution that a cache kept."""
+    """Forward KL from what a teacher emitted: its logits, or the part of its distribution that a cache kept.
+
+    From ids that were drawn it is the cross-entropy, which has the same gradient on average.
+    """
     settings: dict[str, Any] = {"temperature": temperature, "scale_by_t2": scale_by_t2}
+    if teacher.drawn is not None:
+        return cross_entropy_drawn(student_logits, teacher.drawn, mask, **settings)
     if teacher.topk is not None:
         return divergence_topk(student_logits, teacher.topk, mask, **settings)
     assert teacher.logits is not None

@@ -1,7 +1,8 @@
 """How signals become arrays on disk: a table of small codecs, each with the error it is allowed to make.
 
-A codec maps values ``[L, ...]`` (L positions: rows, tokens or bytes) to a few arrays of the same leading length, and
-back. No position is encoded with the help of another, so a row's bytes do not depend on its neighbours.
+A `Codec` maps values ``[L, ...]`` (L positions: rows or tokens) to a few arrays of the same leading length, and back.
+A `RowCodec` maps each row to bytes, as many as it needs. Neither encodes a row with the help of another, so a row's
+bytes do not depend on its neighbours.
 
 ========== ================================= =========================================================================
 codec      keeps                             error of one value x
@@ -15,9 +16,16 @@ topk8      the same, half as large           of log p: r / 508 + 2^-22 |log p|, 
                                              range of the position's finite log-probs; one that lies more than 32
                                              below the top (less than 2e-14 of its probability) is kept as 32 below;
                                              of the tail 0
+packed     the same, in a fraction of the    of log p: 5/32 nat, a few hundredths as a rule; of the log of the tail
+           bytes; tokens may differ in how   1/32 (a tail below 1.4e-14 or above 1 less that is kept as that, and none
+           many ids they keep                as none). What lies more than 32 below the top is left out
+packed-    the same, in fewer bytes still    of log p: 17/32 nat, a tenth as a rule; of the tail that of packed
+coarse
+drawn      how often ids were drawn          0
 ========== ================================= =========================================================================
 
--inf is kept as -inf by float32, float16, topk16 and topk8. NaN is refused by every codec.
+-inf is kept as -inf by float32, float16, topk16 and topk8; packed leaves such an id out, and gives empty places back,
+which have the log-prob -inf, where one token kept fewer ids than another. NaN is refused by every codec.
 
 Shapes: ``L`` positions, ``K`` kept ids, ``V`` vocabulary.
 """
@@ -35,6 +43,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillroom.signals import TopK
+from stillroom.store import packed
+from stillroom.store.checked import as_array, checked_top_k, refuse
+from stillroom.store.sets import bits_at_most, tokens_of
 
 if TYPE_CHECKING:
     from stillroom.store.header import Signal
@@ -66,53 +77,43 @@ class Codec:
         return sum(dtype.itemsize * prod(shape) for dtype, shape in self.layout(signal).values())
 
 
-@torch.no_grad()
-def keep_top_k(logits: Tensor, k: int) -> TopK:
-    """The ``k`` most likely ids of each position, their log-probs in the whole distribution, and the mass of the rest.
+@dataclass(frozen=True)
+class RowCodec:
+    """One way to keep a signal whose rows take as many bytes as they need.
 
-    The tail is summed over the ids that were left out, not taken as 1 minus what was kept: that difference would
-    lose every tail below 1e-7. Which of several equally likely ids is kept at the border is not defined.
-
-    Args:
-        logits: [..., V]; -inf forbids an id. Computed in float32.
-        k: 1 to V.
-
-    Returns:
-        ids [..., k] from the most likely down, log_probs [..., k], tail [...] in [0, 1].
-
-    Raises:
-        ValueError: k is out of range.
+    check: raises ValueError where a `Signal` asks for what the codec cannot do.
+    encode: rows -> all their bytes one after another, and how many each has. Raises ValueError for what it cannot keep.
+    decode: the way back.
+    positions: how many positions (tokens, bytes) rows have together.
+    most: bytes of a position, at most.
     """
-    if not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary's {logits.shape[-1]} ids")
-    logits = logits.float()
-    kept, ids = logits.topk(k)
-    top = kept[..., :1]
-    rest = (logits - top).exp_().scatter_(-1, ids, 0.0).sum(-1)
-    total = rest + (kept - top).exp().sum(-1)
-    return TopK(ids, (kept - top - total.log().unsqueeze(-1)).clamp(max=0.0), rest / total)
 
+    check: Callable[[Signal], None]
+    encode: Callable[[Signal, list[Any]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
+    decode: Callable[[Signal, NDArray[np.uint8], NDArray[np.int64]], list[Any]]
+    positions: Callable[[NDArray[np.uint8], NDArray[np.int64]], int]
+    most: Callable[[Signal], float]
 
-def _array(values: Tensor) -> NDArray[Any]:
-    return values.detach().to("cpu", torch.float32).contiguous().numpy()
+    def layout(self, _signal: Signal) -> Layout:
+        """Bytes."""
+        return {"bytes": (np.dtype(np.uint8), ())}
 
-
-def _refuse(wrong: bool, what: str) -> None:
-    if wrong:
-        raise ValueError(what)
+    def bytes_per_position(self, signal: Signal) -> float:
+        """What one position takes on disk, at most."""
+        return self.most(signal)
 
 
 def _no_top_k(signal: Signal) -> None:
-    _refuse(signal.k is not None or signal.vocabulary is not None, f"{signal.codec} takes neither k nor vocabulary")
+    refuse(signal.k is not None or signal.vocabulary is not None, f"{signal.codec} takes neither k nor vocabulary")
 
 
 def _float(dtype: type[np.floating[Any]]) -> Codec:
     def encode(_signal: Signal, values: Tensor) -> Arrays:
-        exact = _array(values)
-        _refuse(bool(np.isnan(exact).any()), "it holds NaN")
+        exact = as_array(values)
+        refuse(bool(np.isnan(exact).any()), "it holds NaN")
         with np.errstate(over="ignore"):
             kept = exact.astype(dtype)
-        _refuse(
+        refuse(
             bool((np.isinf(kept) & np.isfinite(exact)).any()),
             f"it holds {np.abs(exact[np.isfinite(exact)]).max(initial=0):.6g}, beyond float16; use the codec float32",
         )
@@ -128,12 +129,12 @@ def _float(dtype: type[np.floating[Any]]) -> Codec:
 
 def _check_int8(signal: Signal) -> None:
     _no_top_k(signal)
-    _refuse(not signal.position, "int8 scales along a last axis, which single numbers do not have; use float16")
+    refuse(not signal.position, "int8 scales along a last axis, which single numbers do not have; use float16")
 
 
 def _encode_int8(_signal: Signal, values: Tensor) -> Arrays:
-    exact = _array(values)
-    _refuse(not np.isfinite(exact).all(), "it holds NaN or infinity, which int8 cannot scale; use float32")
+    exact = as_array(values)
+    refuse(not np.isfinite(exact).all(), "it holds NaN or infinity, which int8 cannot scale; use float32")
     # The smallest normal number keeps 0 / 0 away, and a scale that is too small to divide by.
     scale = np.maximum(np.abs(exact).max(-1, keepdims=True, initial=0) / 127, np.finfo(np.float32).tiny)
     return {"values": np.rint(exact / scale).clip(-127, 127).astype(np.int8), "scale": scale[..., 0].astype(np.float32)}
@@ -150,14 +151,30 @@ def _decode_int8(_signal: Signal, arrays: Arrays) -> Tensor:
 
 def _check_utf8(signal: Signal) -> None:
     _no_top_k(signal)
-    _refuse(signal.shape != (None,), f"text has the shape (None,), not {signal.shape}")
+    refuse(signal.shape != (None,), f"text has the shape (None,), not {signal.shape}")
+
+
+def _encode_utf8(_signal: Signal, rows: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    texts = [text.encode() for text in rows]
+    sizes = np.array([len(text) for text in texts], dtype=np.int64)
+    return np.frombuffer(b"".join(texts), dtype=np.uint8), sizes
+
+
+def _decode_utf8(_signal: Signal, content: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[str]:
+    text = content.tobytes()
+    return [text[end - size : end].decode() for end, size in zip(np.cumsum(sizes), sizes, strict=True)]
+
+
+def _check_row_of_tokens(signal: Signal) -> None:
+    _check_top_k(signal)
+    refuse(not signal.varies, f"{signal.codec} keeps the tokens of a row together; use topk8 for one place a row")
 
 
 def _check_top_k(signal: Signal) -> None:
-    _refuse(signal.k is None or signal.vocabulary is None, f"{signal.codec} needs k and vocabulary")
+    refuse(signal.k is None or signal.vocabulary is None, f"{signal.codec} needs k and vocabulary")
     assert signal.k is not None and signal.vocabulary is not None
-    _refuse(signal.k > signal.vocabulary, f"k is {signal.k}, more than the vocabulary's {signal.vocabulary} ids")
-    _refuse(bool(signal.position), f"a top-k has the shape (None,) or (), not {signal.shape}")
+    refuse(signal.k > signal.vocabulary, f"k is {signal.k}, more than the vocabulary's {signal.vocabulary} ids")
+    refuse(bool(signal.position), f"a top-k has the shape (None,) or (), not {signal.shape}")
 
 
 def _id_dtype(signal: Signal) -> np.dtype[Any]:
@@ -165,18 +182,9 @@ def _id_dtype(signal: Signal) -> np.dtype[Any]:
     return np.dtype(np.uint16 if signal.vocabulary <= 2**16 else np.int32)
 
 
-def _checked_top_k(signal: Signal, values: TopK) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """ids, log-probs and tail as arrays, after all that can be wrong with them was looked for."""
-    ids, log_probs, tail = values.ids.cpu().numpy(), _array(values.log_probs), _array(values.tail)
+def _of_k(signal: Signal, values: TopK) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     assert signal.vocabulary is not None
-    _refuse(
-        ids.shape[-1] != signal.k or ids.shape != log_probs.shape, f"it must have {signal.k} ids and log-probs each"
-    )
-    _refuse(tail.shape != ids.shape[:-1], f"its tail has shape {tail.shape}, not {ids.shape[:-1]}")
-    _refuse(bool(((ids < 0) | (ids >= signal.vocabulary)).any()), f"ids must lie in [0, {signal.vocabulary})")
-    _refuse(bool(np.isnan(log_probs).any() or np.isnan(tail).any()), "it holds NaN")
-    _refuse(bool((log_probs > 0).any()), "log-probs must not exceed 0")
-    _refuse(bool(((tail < 0) | (tail > 1)).any()), "its tail must lie in [0, 1]")
+    ids, log_probs, tail = checked_top_k(values, signal.vocabulary, signal.k)
     return ids.astype(_id_dtype(signal)), log_probs, tail
 
 
@@ -188,7 +196,7 @@ def _layout_topk16(signal: Signal) -> Layout:
 
 
 def _encode_topk16(signal: Signal, values: TopK) -> Arrays:
-    ids, log_probs, tail = _checked_top_k(signal, values)
+    ids, log_probs, tail = _of_k(signal, values)
     lowest = np.finfo(np.float16).min
     kept = np.where(np.isneginf(log_probs), log_probs, log_probs.clip(lowest)).astype(np.float16)
     return {"ids": ids, "log_probs": kept, "tail": tail}
@@ -217,9 +225,9 @@ def _layout_topk8(signal: Signal) -> Layout:
 
 def _encode_topk8(signal: Signal, values: TopK) -> Arrays:
     """Levels count down from the top in 254 equal steps; level 255 is -inf."""
-    ids, log_probs, tail = _checked_top_k(signal, values)
+    ids, log_probs, tail = _of_k(signal, values)
     top = log_probs.max(-1)
-    _refuse(bool(np.isneginf(top).any()), "a position gives every kept id the probability 0")
+    refuse(bool(np.isneginf(top).any()), "a position gives every kept id the probability 0")
     possible = np.isfinite(log_probs)
     below = (top[..., None] - np.where(possible, log_probs, top[..., None])).clip(max=NATS_KEPT)
     width = below.max(-1)
@@ -237,16 +245,28 @@ def _decode_topk8(_signal: Signal, arrays: Arrays) -> TopK:
     )
 
 
-CODECS: dict[str, Codec] = {
+_PACKED = RowCodec(
+    _check_row_of_tokens,
+    packed.encode_packed,
+    packed.decode_packed,
+    tokens_of,
+    lambda signal: bits_at_most(packed.packed_layout(signal)) / 8,
+)
+
+CODECS: dict[str, Codec | RowCodec] = {
     "float32": _float(np.float32),
     "float16": _float(np.float16),
     "int8": Codec(_check_int8, _layout_int8, _encode_int8, _decode_int8),
-    "utf8": Codec(
-        check=_check_utf8,
-        layout=lambda _signal: {"bytes": (np.dtype(np.uint8), ())},
-        encode=lambda _signal, text: {"bytes": text},
-        decode=lambda _signal, arrays: arrays["bytes"],
-    ),
+    "utf8": RowCodec(_check_utf8, _encode_utf8, _decode_utf8, lambda content, _sizes: len(content), lambda _signal: 1),
     "topk16": Codec(_check_top_k, _layout_topk16, _encode_topk16, _decode_topk16),
     "topk8": Codec(_check_top_k, _layout_topk8, _encode_topk8, _decode_topk8),
+    "packed": _PACKED,
+    "packed-coarse": _PACKED,
+    "drawn": RowCodec(
+        _check_row_of_tokens,
+        packed.encode_drawn,
+        packed.decode_drawn,
+        tokens_of,
+        lambda signal: bits_at_most(packed.drawn_layout(signal)) / 8,
+    ),
 }

@@ -12,10 +12,10 @@ import numpy as np
 from stillroom.errors import UserError
 from stillroom.signals import Batch, Signals
 from stillroom.store.batches import names_for, signals_of
-from stillroom.store.codec import CODECS
+from stillroom.store.codec import CODECS, Codec
 from stillroom.store.files import TEMPORARY, only_writer, sync_folder
-from stillroom.store.header import FILE, Header, Manifest, refuse_mismatch
-from stillroom.store.shards import Shard, find_fault, unflatten
+from stillroom.store.header import FILE, Header, Manifest, ShardEntry, Signal, refuse_mismatch
+from stillroom.store.shards import Shard, decode, find_fault
 from stillroom.store.table import Table
 from stillroom.store.writer import Writer
 
@@ -107,7 +107,7 @@ class Store:
 
         Returns:
             signal -> float32 tensor [rows, *shape]; where rows differ in length, a list of one tensor a row; for top-k
-            a `TopK` of such tensors or a list of them; for text a list of strings.
+            a `TopK` of such tensors or a list of them, and so for a `Drawn`; for text a list of strings.
 
         Raises:
             UserError: a row is not in the store.
@@ -123,14 +123,13 @@ class Store:
 
     def _read(self, name: str, places: Sequence[tuple[Shard, int]]) -> Any:
         signal = self.header.signals[name]
-        codec = CODECS[signal.codec]
         spans = [(shard, *shard.span(name, row)) for shard, row in places]
         arrays = {}
-        for part, (dtype, shape) in codec.layout(signal).items():
+        for part, (dtype, shape) in CODECS[signal.codec].layout(signal).items():
             pieces = [shard.array(name, part)[start:stop] for shard, start, stop in spans]
             arrays[part] = np.concatenate(pieces) if pieces else np.empty((0, *shape), dtype)
         lengths = np.array([stop - start for _, start, stop in spans], dtype=np.int64)
-        return unflatten(signal, codec.decode(signal, arrays), lengths)
+        return decode(signal, arrays, lengths)
 
     def signals(self, batch: Batch, needs: tuple[str, ...]) -> Signals:
         """What the teacher emitted on the rows of this batch, in the batch's own padding.
@@ -149,7 +148,7 @@ class Store:
             name: {
                 "codec": signal.codec,
                 "positions": sum(entry.positions[name] for entry in entries),
-                "bytes_per_position": CODECS[signal.codec].bytes_per_position(signal),
+                "bytes_per_position": _bytes_per_position(name, signal, entries),
             }
             for name, signal in self.header.signals.items()
         }
@@ -177,6 +176,15 @@ class Store:
             faults.append(find_fault(self.folder / entry.file, entry))
             tick(number, len(self._table.entries))
         return [fault for fault in faults if fault is not None]
+
+
+def _bytes_per_position(name: str, signal: Signal, entries: Sequence[ShardEntry]) -> float:
+    """What a position takes on disk: by its codec, or on the average where that differs."""
+    codec = CODECS[signal.codec]
+    if isinstance(codec, Codec):
+        return codec.bytes_per_position(signal)
+    positions = sum(entry.positions[name] for entry in entries)
+    return sum(entry.sizes[name] for entry in entries) / positions if positions and signal.k else 1.0
 
 
 def merge(paths: Sequence[str | Path], out: str | Path, tick: Tick = lambda done, total: None) -> Store:

@@ -11,13 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from stillroom.errors import UserError
 from stillroom.store.files import write_durably
 
 FILE = "header.json"
-_NAME = re.compile(r"embedding|tower:[^/]+|scale|bias|scores|text|logits|topk|hidden:\d+|tap:[^/]+")
+_NAME = re.compile(r"embedding|tower:[^/]+|scale|bias|scores|text|logits|topk|drawn|hidden:\d+|tap:[^/]+")
 
 _WAY_OUT = {
     "signals": "ask for what the store holds, or label again into another folder",
@@ -41,14 +50,29 @@ class Signal(_Strict):
     codec: a name from `stillroom.store.codec.CODECS`.
     shape: of one row. The first length may be None: it then differs from row to row (tokens, candidates, bytes of
         text). Embeddings ``(D,)``, hidden states ``(None, H)``; scores, text and top-k ``(None,)``.
-    k: how many ids a position keeps; for the top-k codecs only.
-    vocabulary: how many ids there are; for the top-k codecs only. It decides how wide an id is on disk.
+    k: how many ids a position keeps, with ``nucleus`` at most; how often an id was drawn, with the codec drawn.
+    vocabulary: how many ids there are; for the codecs that have k. It decides how wide an id is on disk.
+    nucleus: a position keeps the fewest ids, likeliest first, whose probabilities sum to this; for packed only.
+    epsilon_cutoff: a position keeps its likeliest id, and of the others those at least so probable; for packed only.
     """
 
     codec: str
     shape: tuple[int | None, ...]
     k: int | None = Field(default=None, ge=1)
     vocabulary: int | None = Field(default=None, ge=1, le=2**31)
+    nucleus: float | None = Field(default=None, gt=0, lt=1)
+    epsilon_cutoff: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the ways to cut that are not used: stores from before there were any keep their addresses."""
+        unused = [name for name in ("nucleus", "epsilon_cutoff") if getattr(self, name) is None]
+        return {name: value for name, value in plain(self).items() if name not in unused}
+
+    @property
+    def cut(self) -> bool:
+        """Whether positions keep fewer than k ids where fewer will do."""
+        return self.nucleus is not None or self.epsilon_cutoff is not None
 
     @property
     def varies(self) -> bool:
@@ -68,6 +92,8 @@ class Signal(_Strict):
             raise ValueError(f"only the first length of a row may vary, not those of shape {self.shape}")
         if self.codec not in CODECS:
             raise ValueError(f"there is no codec {self.codec!r}; use one of {', '.join(CODECS)}")
+        if self.cut and not self.codec.startswith("packed"):
+            raise ValueError(f"{self.codec} keeps as many ids at every position; to cut them, use the codec packed")
         CODECS[self.codec].check(self)
         return self
 
@@ -76,7 +102,7 @@ class Header(_Strict):
     """What the signals of one store are, and where they come from.
 
     signals: signal -> how it is kept: ``embedding``, ``tower:NAME``, ``scale`` and ``bias`` (again for every row),
-        ``scores``, ``text``, ``logits``, ``topk``, ``hidden:N`` (layer N, not negative), ``tap:NAME``.
+        ``scores``, ``text``, ``logits``, ``topk``, ``drawn``, ``hidden:N`` (layer N, not negative), ``tap:NAME``.
     teacher: name of the model. revision: its commit, or a fingerprint of its weights.
     tokenizer, template: hashes of the teacher's tokenizer and chat template. data: fingerprint of the data set.
     depth: number of the teacher's last hidden state, so that ``hidden:-1`` can be found.
@@ -106,13 +132,15 @@ class Header(_Strict):
 class ShardEntry(_Strict):
     """One file of a store.
 
-    rows: how many. positions: signal -> how many of all rows together. bytes: its size. checksum: xxh3-128 of the file.
-    index: xxh3-128 of its ``ids/hash`` alone, which is read without the rest.
+    rows: how many. positions: signal -> how many of all rows together. sizes: signal -> bytes of these. bytes: the
+    file's size. checksum: xxh3-128 of the file. index: xxh3-128 of its ``ids/hash`` alone, which is read without the
+    rest.
     """
 
     file: str
     rows: int
     positions: dict[str, int]
+    sizes: dict[str, int] = {}
     bytes: int
     checksum: str
     index: str

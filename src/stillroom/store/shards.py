@@ -21,8 +21,8 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from stillroom.errors import UserError
-from stillroom.signals import TopK
-from stillroom.store.codec import CODECS, Arrays
+from stillroom.signals import Drawn, TopK
+from stillroom.store.codec import CODECS, Arrays, RowCodec
 from stillroom.store.files import write_durably
 from stillroom.store.header import Header, ShardEntry, Signal
 
@@ -37,7 +37,10 @@ def id_hash(name: str) -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows. ``parts[signal][part]`` is [positions, ...]; ``lengths[signal]`` [rows]: how many each row has."""
+    """Encoded rows. ``parts[signal][part]`` is [positions, ...]; ``lengths[signal]`` [rows]: how many each row has.
+
+    The positions of a `RowCodec` are bytes here.
+    """
 
     ids: list[str]
     parts: dict[str, Arrays]
@@ -59,8 +62,16 @@ class Rows:
         """[rows] bytes that each row takes on disk."""
         total = np.array([len(name.encode()) for name in self.ids], dtype=np.int64)
         for name, signal in header.signals.items():
-            total += self.lengths[name] * CODECS[signal.codec].bytes_per_position(signal)
+            codec = CODECS[signal.codec]
+            total += self.lengths[name] * (1 if isinstance(codec, RowCodec) else codec.bytes_per_position(signal))
         return total
+
+    def positions(self, name: str, signal: Signal) -> int:
+        """How many positions of this signal all rows have together."""
+        codec = CODECS[signal.codec]
+        if isinstance(codec, RowCodec):
+            return codec.positions(self.parts[name]["bytes"], self.lengths[name])
+        return int(self.lengths[name].sum())
 
 
 def join(pieces: Sequence[Rows]) -> Rows:
@@ -83,7 +94,7 @@ def encode(header: Header, ids: Sequence[str], signals: Mapping[str, Any]) -> Ro
         header: of the store; it says which signals there must be, and how each is kept.
         ids: one per row.
         signals: a tensor [rows, *shape]; where rows differ in length, a list of one tensor a row; for top-k a `TopK` of
-            such tensors or a list of them; for text a list of strings.
+            such tensors or a list of them, and so for a `Drawn`; for text a list of strings.
 
     Raises:
         ValueError: a signal is missing, has another shape, or holds what its codec cannot keep.
@@ -93,48 +104,57 @@ def encode(header: Header, ids: Sequence[str], signals: Mapping[str, Any]) -> Ro
     rows = Rows(list(ids), {}, {})
     for name, signal in header.signals.items():
         try:
-            flat, lengths = _flatten(signal, signals[name])
-            if len(lengths) != len(ids):
-                raise ValueError(f"it has {len(lengths)} rows for {len(ids)} ids")
-            rows.parts[name], rows.lengths[name] = CODECS[signal.codec].encode(signal, flat), lengths
+            rows.parts[name], rows.lengths[name] = _encode(signal, signals[name])
+            if (found := len(rows.lengths[name])) != len(ids):
+                raise ValueError(f"it has {found} rows for {len(ids)} ids")
         except ValueError as error:
             raise ValueError(f"the signal {name!r} of the rows {ids[0]!r} to {ids[-1]!r}: {error}") from None
     return rows
 
 
-def _flatten(signal: Signal, values: Any) -> tuple[Any, Lengths]:
-    """Values of all rows, one after another, and how long each row is."""
+def _encode(signal: Signal, values: Any) -> tuple[Arrays, Lengths]:
+    """The parts of all rows, one row after another, and how many positions (of a `RowCodec`, bytes) each has."""
+    codec = CODECS[signal.codec]
     if signal.codec == "utf8":
-        texts = [text.encode() for text in values]
-        return np.frombuffer(b"".join(texts), dtype=np.uint8), np.array([len(text) for text in texts], dtype=np.int64)
-    if isinstance(values, Tensor | TopK):
+        return _as_bytes(signal, values)
+    if isinstance(values, Tensor | TopK | Drawn):
         values = [values] if not signal.varies else _split(values)
-    if any(isinstance(row, TopK) == (signal.k is None) for row in values):
-        raise ValueError(f"the codec {signal.codec} keeps {'tensors' if signal.k is None else 'a TopK'}")
-    tensors = [row.tail if isinstance(row, TopK) else row for row in values]
-    for tensor in tensors:
-        if tuple(tensor.shape[1:]) != signal.position:
-            raise ValueError(f"its positions have shape {tuple(tensor.shape[1:])}, not {signal.position}")
-    sizes = [len(tensor) for tensor in tensors]
+    kind = Drawn if signal.codec == "drawn" else Tensor if signal.k is None else TopK
+    if any(not isinstance(row, kind) for row in values):
+        raise ValueError(f"the codec {signal.codec} keeps {'tensors' if kind is Tensor else f'a {kind.__name__}'}")
+    for row in values:
+        position = tuple((row if isinstance(row, Tensor) else row[-1][..., 0] if kind is Drawn else row.tail).shape[1:])
+        if position != signal.position:
+            raise ValueError(f"its positions have shape {position}, not {signal.position}")
+    if isinstance(codec, RowCodec):
+        return _as_bytes(signal, values)
+    sizes = [len(row.tail if isinstance(row, TopK) else row) for row in values]
     lengths = np.array(sizes if signal.varies else [1] * sum(sizes), dtype=np.int64)
     if signal.k is None:
-        return torch.cat(list(values)), lengths
-    return TopK(*(torch.cat(parts) for parts in zip(*values, strict=True))), lengths
+        return codec.encode(signal, torch.cat(list(values))), lengths
+    return codec.encode(signal, TopK(*(torch.cat(parts) for parts in zip(*values, strict=True)))), lengths
 
 
-def _split(values: Tensor | TopK) -> list[Any]:
+def _as_bytes(signal: Signal, rows: Any) -> tuple[Arrays, Lengths]:
+    codec = CODECS[signal.codec]
+    assert isinstance(codec, RowCodec)
+    content, sizes = codec.encode(signal, list(rows))
+    return {"bytes": content}, sizes
+
+
+def _split(values: Tensor | TopK | Drawn) -> list[Any]:
     """One tensor, or one `TopK`, a row."""
-    if isinstance(values, TopK):
-        return [TopK(*parts) for parts in zip(*values, strict=True)]
-    return list(values)
+    if isinstance(values, Tensor):
+        return list(values)
+    return [type(values)(*parts) for parts in zip(*values, strict=True)]
 
 
-def unflatten(signal: Signal, values: Any, lengths: Lengths) -> Any:
-    """What `encode` was given, from decoded values of rows one after another."""
-    if signal.codec == "utf8":
-        ends = lengths.cumsum()
-        text = values.tobytes()
-        return [text[end - size : end].decode() for end, size in zip(ends, lengths, strict=True)]
+def decode(signal: Signal, arrays: Arrays, lengths: Lengths) -> Any:
+    """What `encode` was given, from the parts of rows one after another."""
+    codec = CODECS[signal.codec]
+    if isinstance(codec, RowCodec):
+        return codec.decode(signal, arrays["bytes"], lengths)
+    values = codec.decode(signal, arrays)
     if not signal.varies:
         return values
     if isinstance(values, TopK):
@@ -160,7 +180,8 @@ def write_shard(folder: Path, header: Header, first: int, rows: Rows) -> ShardEn
     return ShardEntry(
         file=file,
         rows=len(rows),
-        positions={name: int(rows.lengths[name].sum()) for name in header.signals},
+        positions={name: rows.positions(name, signal) for name, signal in header.signals.items()},
+        sizes={name: sum(array.nbytes for array in rows.parts[name].values()) for name in header.signals},
         bytes=len(content),
         checksum=xxhash.xxh3_128_hexdigest(content),
         index=xxhash.xxh3_128_hexdigest(arrays["ids/hash"].tobytes()),

@@ -3,6 +3,10 @@
 Kill-safe: a shard gets its name when it is whole, and counts when the header names it; what a killed writer left
 behind is removed by the next one. A shard ends with the row that fills it, so the finished folder depends on the rows
 and their order alone, not on how they were appended, when they were flushed, or how often the writer was killed.
+
+Rows that were appended together are published together, also where a shard ends between them: whoever goes on after a
+kill then asks the teacher for the same batches as an undisturbed run. In other batches a model's numbers may differ in
+their last bits.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class Writer:
         self._tail_ids: set[str] = set()
         self._tail_bytes = 0
         self._tail_file: ShardEntry | None = None
+        self._unpublished = False  # whether there are full shards that the header does not name yet
         self._remove_strays()
         self._take_up_tail()
 
@@ -96,14 +101,14 @@ class Writer:
             if stop <= len(rows):
                 self._close_shard()
             first += len(piece)
+        if self._unpublished:
+            self._publish(self._write_tail() if self._tail else None)
 
     def flush(self) -> None:
         """Put on disk all that was appended, also a shard that is not full yet; it is replaced as it grows."""
         if not self._tail or (self._tail_file and self._tail_file.rows == len(self._tail_ids)):
             return
-        entry = self._write_tail()
-        self._publish(entry)
-        self._tail_file = entry
+        self._publish(self._write_tail())
 
     def close(self) -> None:
         """Flush, and let other processes write."""
@@ -122,16 +127,16 @@ class Writer:
         return write_shard(self.folder, self.header, len(self._table), self._tail[0])
 
     def _close_shard(self) -> None:
-        entry = self._write_tail()
-        self._publish(entry)
-        self._table.add(entry)
-        self._tail, self._tail_ids, self._tail_bytes, self._tail_file = [], set(), 0, None
+        self._table.add(self._write_tail())
+        self._tail, self._tail_ids, self._tail_bytes, self._unpublished = [], set(), 0, True
 
-    def _publish(self, last: ShardEntry) -> None:
-        """From here on this file is the store's last; only then may the one that it replaces go."""
-        Manifest.of(self.header, (*self._table.entries, last)).write(self.folder)
-        if self._tail_file is not None:
+    def _publish(self, tail: ShardEntry | None) -> None:
+        """From here on the store is all full files and this one; only then may the one that it replaces go."""
+        entries = (*self._table.entries, *([tail] if tail else []))
+        Manifest.of(self.header, entries).write(self.folder)
+        if self._tail_file is not None and self._tail_file.file not in {entry.file for entry in entries}:
             (self.folder / self._tail_file.file).unlink()
+        self._tail_file, self._unpublished = tail, False
 
     def _remove_strays(self) -> None:
         """Remove what a killed writer left: files that it had not finished, or had not published, or had replaced."""

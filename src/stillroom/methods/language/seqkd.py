@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from stillroom.errors import UserError
 from stillroom.method import Objective, Step, Writing
 from stillroom.objectives.divergence import soft_cross_entropy
-from stillroom.objectives.logits import divergence_loss, divergence_topk
+from stillroom.objectives.logits import cross_entropy_drawn, divergence_loss, divergence_topk
 from stillroom.objectives.sequence import cross_entropy
 from stillroom.signals import Batch, Needs, Reduced, Signals
 
@@ -94,7 +94,7 @@ class SeqKD(Objective):
         writes = () if variant == "word" else ("text",)
         self.needs = Needs(student=("logits",), teacher=(*writes, *(("logits",) if share else ())))
         self.writing = Writing(beams=width, nearest=variant == "inter")
-        self.same_tokenizer = share > 0
+        self.same_tokenizer = self.takes_draws = share > 0
         self.prune = prune
         self.weights = {name: part for name, part in (("nll", 1 - share), ("word", share)) if part}
 
@@ -120,7 +120,9 @@ class SeqKD(Objective):
         if "word" in self.weights:
             assert teacher is not None
             rule = soft_cross_entropy
-            if teacher.topk is not None:
+            if teacher.drawn is not None:
+                found["word"] = cross_entropy_drawn(student.logits, teacher.drawn, batch.mask)
+            elif teacher.topk is not None:
                 found["word"] = divergence_topk(student.logits, teacher.topk, batch.mask, divergence=rule)
             else:
                 assert teacher.logits is not None

@@ -217,7 +217,8 @@ def soft_labels(teacher: Signals, top_k: int, *, blank: int, temperature: float 
         return ids, values.log_softmax(-1)
     if teacher.topk.ids.shape[-1] < top_k:
         raise UserError(
-            f"the cache keeps {teacher.topk.ids.shape[-1]} labels a place, and top_k is {top_k}; raise teacher.top_k"
+            f"the cache keeps {teacher.topk.ids.shape[-1]} labels a place, and top_k is {top_k}; raise teacher.top_k, "
+            "and cut none of them (teacher.nucleus, teacher.epsilon_cutoff)"
         )
     kept = teacher.topk.log_probs.masked_fill(teacher.topk.ids == blank, -math.inf)
     values, order = kept.topk(top_k, -1)
