@@ -173,6 +173,7 @@ def test_labels_too(smoothing):
 def test_gradients_that_are_written_out_are_autograds(loss):
     options = {"_jsd": {"beta": 0.7}, "_skew_forward_kl": {"alpha": 0.3}}
     options["_skew_reverse_kl"] = {"alpha": 0.3, "detach_student": False}
+    options["_interpolated"] = {"divergence": ob.jsd(0.4), "share": 0.3}
     rule = partial(loss, **options[loss.__name__]) if loss.__name__ in options else loss
     student, theirs = Unprojected(drawn(7, H), a_head(ids=V)), log_probs_of(drawn(7, V, learns=False, seed=11))
     quick = torch.autograd.grad(summed_loss(rule, student, [theirs]), leaves(student))
