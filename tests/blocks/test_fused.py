@@ -13,7 +13,7 @@ from stillroom import objectives as ob
 from stillroom.blocks.fused import Head, linear_cross_entropy, linear_divergence
 from stillroom.head import Unprojected
 from stillroom.objectives import chunks
-from stillroom.objectives.chunks import log_probs_of, row_losses, rows_of, summed_loss
+from stillroom.objectives.chunks import Values, log_probs_of, row_losses, summed_loss
 from stillroom.objectives.gradients import FORMS
 from stillroom.signals import Drawn, TopK
 from stillroom.store.keep import keep_top_k
@@ -329,5 +329,5 @@ def test_a_loss_of_ones_own_with_numbers_a_row():
     def loss(log_q, weight):
         return weight * log_q[..., 0]
 
-    fused = row_losses(loss, student, [rows_of(weights)])
+    fused = row_losses(loss, student, [Values(weights)])
     the_same(fused.sum(), (weights * student.dense().log_softmax(-1)[:, 0]).sum(), leaves(student))

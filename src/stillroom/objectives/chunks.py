@@ -12,7 +12,7 @@ Shapes: ``N`` rows, ``n`` rows of a chunk, ``V`` ids, ``H`` width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,10 +26,64 @@ from stillroom.objectives.rows import in_float32, select
 
 Logits = Tensor | Unprojected
 RowLoss = Callable[..., Tensor]
-Other = Callable[[slice], Tensor]  # what a row loss is given beside the student's log-probs, for some of the rows
 
 CHUNK_BYTES = 64 * 2**20
 BUFFERS = 4  # tensors of a chunk's rows x vocabulary that are alive at once
+
+
+class Room:
+    """Memory that every chunk uses again: what is allocated anew each time is also cleared by the system each time."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Tensor] = {}
+
+    def take(self, name: str, like: Tensor, width: int) -> Tensor:
+        """Uninitialised [n, width] in the type and place of ``like`` [n, ...]; never twice at once under one name."""
+        held = self.held.get(name)
+        if held is None or len(held) < len(like) or held.dtype != like.dtype:
+            held = self.held[name] = like.new_empty(len(like), width)
+        return held[: len(like)]
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers that a row loss is given beside the student's log-probs: values [N, ...]."""
+
+    values: Tensor
+
+    def __call__(self, rows: slice) -> Tensor:
+        """Those of some rows."""
+        return self.values[rows]
+
+    def beside(self, rows: slice, room: Room) -> tuple[Tensor, ...]:
+        """The same, as a form in `stillroom.objectives.gradients` is given them."""
+        return (self.values[rows],)
+
+
+@dataclass(frozen=True)
+class LogProbs:
+    """A distribution that a row loss is given: of logits [N, V], which are constants where they are not projected."""
+
+    logits: Logits
+    temperature: float
+
+    def __call__(self, rows: slice) -> Tensor:
+        """The log-probs of some rows."""
+        if isinstance(self.logits, Tensor):
+            return _log_probs(self.logits[rows], self.temperature)
+        return _log_probs(in_float32(self.logits.head(self.logits.states[rows])), self.temperature)
+
+    def beside(self, rows: slice, room: Room) -> tuple[Tensor, ...]:
+        """Log-probs and probabilities of some rows, in the room, to be overwritten."""
+        if isinstance(self.logits, Tensor):
+            some = self.logits[rows]
+            logits = room.take("theirs", some, some.shape[-1]).copy_(some)
+        else:
+            logits = _projected(self.logits.head, _pieces(self.logits), rows, room, "theirs")
+        return distribution(logits, self.temperature, room, "their probabilities")
+
+
+Other = Values | LogProbs
 
 
 def chosen(logits: Logits, mask: Tensor) -> Logits:
@@ -37,26 +91,50 @@ def chosen(logits: Logits, mask: Tensor) -> Logits:
     return select(logits, mask) if isinstance(logits, Tensor) else logits.map(lambda states: states[mask.bool()])
 
 
-def rows_of(values: Tensor) -> Other:
-    """Some of the rows of a tensor [N, ...]."""
-    return lambda rows: values[rows]
-
-
-def log_probs_of(logits: Logits, temperature: float = 1.0) -> Other:
-    """Log-probs of some rows of logits [N, V], which are constants where they are not projected yet.
+def log_probs_of(logits: Logits, temperature: float = 1.0) -> LogProbs:
+    """Log-probs of some rows of logits [N, V].
 
     Raises:
-        ValueError: states or head need a gradient.
+        ValueError: they are not projected yet, and states or head need a gradient.
     """
-    if isinstance(logits, Tensor):
-        return lambda rows: _log_probs(logits[rows], temperature)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (logits.states, *_pieces(logits)[1::2])):
+    learns = isinstance(logits, Unprojected) and any(piece.requires_grad for piece in _pieces(logits))
+    if learns and torch.is_grad_enabled():
         raise ValueError("a teacher that learns must give whole logits; call dense() on what it emits")
-    return lambda rows: _log_probs(in_float32(logits.head(logits.states[rows])), temperature)
+    return LogProbs(logits, temperature)
 
 
 def _log_probs(logits: Tensor, temperature: float) -> Tensor:
     return (logits if temperature == 1 else logits / temperature).log_softmax(-1)
+
+
+def distribution(logits: Tensor, temperature: float, room: Room, name: str) -> tuple[Tensor, Tensor]:
+    """Log-probs, in place of the logits [n, V], and probabilities, in the room under ``name``: one exponential each.
+
+    The logarithm of the softmax's denominator is the largest logit less the log of its probability, which is at least
+    1 / V and so has all its digits.
+    """
+    if temperature != 1:
+        logits.div_(temperature)
+    probs = torch.softmax(logits, -1, out=room.take(name, logits, logits.shape[-1]))
+    top, where = logits.max(-1, keepdim=True)
+    return logits.sub_(top - probs.gather(-1, where).log_()), probs
+
+
+def _projected(head: Head, pieces: Sequence[Tensor], rows: slice, room: Room, name: str) -> Tensor:
+    """The logits of some rows [n, V], scaled and capped, in the room where they are computed in their own type."""
+    ids, states, weight = head.ids, pieces[0][rows], pieces[1][: head.ids]
+    plain = not torch.is_autocast_enabled(states.device.type) and in_float32(states).dtype == states.dtype
+    own = room.take(name, states, ids) if plain else None
+    found = in_float32(torch.mm(states, weight.T, out=own))
+    for more, table in zip(pieces[2::2], pieces[3::2], strict=True):
+        found += more[rows] @ table[:ids].T
+    if head.bias is not None:
+        found += head.bias[:ids]
+    if head.scale != 1:
+        found *= head.scale
+    if head.softcap is not None:
+        found.div_(head.softcap).tanh_().mul_(head.softcap)
+    return found
 
 
 def row_losses(
@@ -117,25 +195,12 @@ class _Job:
     total: bool
     gradient: bool
     half: torch.dtype | None
+    room: Room = field(default_factory=Room)
 
     def chunks(self, rows: int) -> Iterator[slice]:
         size = max(self.memory // (BUFFERS * 4 * self.head.ids), 16)
         for start in range(0, rows, size):
             yield slice(start, min(start + size, rows))
-
-    def logits(self, bias: Tensor | None, pieces: Sequence[Tensor], rows: slice) -> Tensor:
-        """Of some rows, [n, V]: scaled and capped."""
-        ids = self.head.ids
-        found = in_float32(pieces[0][rows] @ pieces[1][:ids].T)
-        for states, weight in zip(pieces[2::2], pieces[3::2], strict=True):
-            found += states[rows] @ weight[:ids].T
-        if bias is not None:
-            found += bias[:ids]
-        if self.head.scale != 1:
-            found *= self.head.scale
-        if self.head.softcap is not None:
-            found.div_(self.head.softcap).tanh_().mul_(self.head.softcap)
-        return found
 
     def rule(self, rows: slice, count: int) -> RowLoss:
         """The loss for some rows: parameters that have one entry a row are cut with them."""
@@ -148,16 +213,26 @@ class _Job:
 
         return cut(self.loss)
 
-    def with_gradient(self, logits: Tensor, rows: slice, count: int, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    def values(self, pieces: Sequence[Tensor], rows: slice) -> Tensor:
+        """The losses of some rows [n]."""
+        log_probs = _log_probs(_projected(self.head, pieces, rows, self.room, "ours"), self.temperature)
+        return self.rule(rows, len(pieces[0]))(log_probs, *(other(rows) for other in self.others))
+
+    def with_gradient(self, pieces: Sequence[Tensor], rows: slice, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """The losses of some rows [n], and the gradient of their (weighted) sum for what the head's product gave."""
-        others = [other(rows) for other in self.others]
-        log_probs = _log_probs(logits, self.temperature)
-        loss = self.rule(rows, count)
-        values, change = (written_out(loss) or partial(by_autograd, loss))(log_probs, *others)
+        logits, cap = _projected(self.head, pieces, rows, self.room, "ours"), self.head.softcap
+        slope = None if cap is None else 1 - (logits / cap).square_()
+        log_q, q = distribution(logits, self.temperature, self.room, "our probabilities")
+        loss = self.rule(rows, len(pieces[0]))
+        if form := written_out(loss):
+            beside = [one for other in self.others for one in other.beside(rows, self.room)]
+            values, change = form(log_q, q, *beside)
+        else:
+            values, change = by_autograd(loss, log_q, q, *(other(rows) for other in self.others))
         if weight is not None:
             change *= weight.unsqueeze(-1) if weight.dim() else weight
-        if self.head.softcap is not None:
-            change *= 1 - (logits / self.head.softcap).square_()
+        if slope is not None:
+            change *= slope
         factor = self.head.scale / self.temperature
         return values, change if factor == 1 else change.mul_(factor)
 
@@ -173,14 +248,13 @@ class _Chunks(torch.autograd.Function):
         gradients = _Gradients(ctx, job, bias, pieces) if at_once else None
         values = [pieces[0].new_zeros(0, dtype=torch.promote_types(pieces[0].dtype, torch.float32))]
         for rows in job.chunks(count):
-            logits = job.logits(bias, pieces, rows)
             if gradients is None:
-                log_probs = _log_probs(logits, job.temperature)
-                values.append(job.rule(rows, count)(log_probs, *(other(rows) for other in job.others)))
+                values.append(job.values(pieces, rows))
             else:
-                value, change = job.with_gradient(logits, rows, count, None)
+                value, change = job.with_gradient(pieces, rows, None)
                 values.append(value)
                 gradients.add(change, rows)
+        job.room.held.clear()
         found = torch.cat(values)
         if gradients is not None:
             ctx.gradients = gradients.done()
@@ -198,8 +272,8 @@ class _Chunks(torch.autograd.Function):
         gradients, count = _Gradients(ctx, job, bias, pieces), len(pieces[0])
         with torch.autocast(grad.device.type, job.half, enabled=job.half is not None):
             for rows in job.chunks(count):
-                logits = job.logits(bias, pieces, rows)
-                gradients.add(job.with_gradient(logits, rows, count, grad if job.total else grad[rows])[1], rows)
+                gradients.add(job.with_gradient(pieces, rows, grad if job.total else grad[rows])[1], rows)
+        job.room.held.clear()
         return None, *gradients.done()
 
 

@@ -1,7 +1,8 @@
 """Row losses with their gradients written out, where these are short: a chunk is then gone through fewer times.
 
-Each takes a chunk's log-probs, which it overwrites, and gives the losses [n] and the gradient of their sum [n, V] for
-the student's logits. With D a divergence of q = softmax(z) and g_v = dD/dq_v, that is q_v (g_v - sum_u q_u g_u):
+Each takes a chunk's log-probs beside the probabilities, student's first, which it overwrites, and gives the losses [n]
+and the gradient of their sum [n, V] for the student's logits. With D a divergence of q = softmax(z) and g_v = dD/dq_v,
+that is q_v (g_v - sum_u q_u g_u):
 
 ==================  =========================  =================================================
 loss                g                          gradient for z
@@ -41,90 +42,92 @@ def written_out(loss: Callable[..., Tensor]) -> Callable[..., Found] | None:
     return None if form is None or loss.args else partial(form, **loss.keywords)
 
 
-def _forward_kl(log_q: Tensor, log_p: Tensor) -> Found:
-    log_q, log_p = _finite(log_q), _finite(log_p)
-    p = log_p.exp()
-    change = log_q.exp().sub_(p)
+def _forward_kl(log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor) -> Found:
+    _finite(log_q, log_p)
+    change = q.sub_(p)
     return p.mul_(log_p.sub_(log_q)).sum(-1), change
 
 
-def _soft_cross_entropy(log_q: Tensor, log_p: Tensor) -> Found:
-    log_q, p = _finite(log_q), _finite(log_p).exp_()
-    change = log_q.exp().sub_(p)
+def _soft_cross_entropy(log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor) -> Found:
+    _finite(log_q)
+    change = q.sub_(p)
     return -p.mul_(log_q).sum(-1), change
 
 
-def _reverse_kl(log_q: Tensor, log_p: Tensor) -> Found:
-    log_q, log_p = _finite(log_q), _finite(log_p)
-    q, ratio = log_q.exp(), log_q.sub_(log_p)
-    return _of_own_ratio(q, ratio)
+def _reverse_kl(log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor) -> Found:
+    _finite(log_q, log_p)
+    return _of_own_ratio(q, log_q.sub_(log_p), spare=p)
 
 
-def _jsd(log_q: Tensor, log_p: Tensor, *, beta: float) -> Found:
-    log_q, log_p = _finite(log_q), _finite(log_p)
-    p, q = log_p.exp(), log_q.exp()
-    log_m = _log_mixture(p, q, beta)
+def _jsd(log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor, *, beta: float) -> Found:
+    _finite(log_q, log_p)
+    log_m = _log_mixture(q, p, beta)
     theirs = p.mul_(log_p.sub_(log_m)).sum(-1)
-    ours, change = _of_own_ratio(q, log_q.sub_(log_m))
+    ours, change = _of_own_ratio(q, log_q.sub_(log_m), spare=p)
     return beta * theirs + (1 - beta) * ours, change.mul_(1 - beta)
 
 
-def _skew_forward_kl(log_q: Tensor, log_p: Tensor, *, alpha: float | Tensor) -> Found:
-    log_q, log_p = _finite(log_q), _finite(log_p)
+def _skew_forward_kl(log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor, *, alpha: float | Tensor) -> Found:
+    _finite(log_q, log_p)
     share = alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
-    p, q = log_p.exp(), log_q.exp()
-    log_m = _log_mixture(p, q, share)
-    values = p.mul(log_p.sub_(log_m)).sum(-1)
-    ratio = p.div_(log_m.exp_())
-    return values, _from_probabilities(q, ratio.mul_(share - 1))
-
-
-def _skew_reverse_kl(log_q: Tensor, log_p: Tensor, *, alpha: float | Tensor, detach_student: bool) -> Found:
-    log_q, p = _finite(log_q), _finite(log_p).exp_()
-    share = alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
-    q = log_q.exp()
     log_m = _log_mixture(q, p, share)
+    values = log_p.sub_(log_m).mul_(p).sum(-1)
+    return values, _from_probabilities(q, p.div_(log_m.exp_()).mul_(share - 1), spare=log_q)
+
+
+def _skew_reverse_kl(
+    log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor, *, alpha: float | Tensor, detach_student: bool
+) -> Found:
+    _finite(log_q)
+    share = alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
+    log_m = _log_mixture(p, q, share)
     ratio = log_q.sub_(log_m)
-    values = (q * ratio).sum(-1)
+    values = torch.mul(q, ratio, out=log_p).sum(-1)
     if not detach_student:
-        ratio = ratio.sub_(log_m.exp_().reciprocal_().mul_(q).mul_(share))
-    return values, _from_probabilities(q, ratio)
+        ratio = ratio.sub_(log_m.neg_().exp_().mul_(q).mul_(share))
+    return values, _from_probabilities(q, ratio, spare=p)
 
 
-def _interpolated(log_q: Tensor, log_p: Tensor, *, divergence: of.Divergence, share: float) -> Found:
-    target, form = of.between(log_q, log_p, share), written_out(divergence)
-    return form(log_q, target) if form is not None else by_autograd(divergence, log_q, target)
+def _interpolated(
+    log_q: Tensor, q: Tensor, log_p: Tensor, p: Tensor, *, divergence: of.Divergence, share: float
+) -> Found:
+    target = of.between(log_q, log_p, share)
+    form = written_out(divergence)
+    if form is None:
+        return by_autograd(divergence, log_q, q, target)
+    return form(log_q, q, target, torch.exp(target, out=p))
 
 
-def by_autograd(loss: Callable[..., Tensor], log_probs: Tensor, *others: Tensor) -> Found:
+def by_autograd(loss: Callable[..., Tensor], log_q: Tensor, q: Tensor, *others: Tensor) -> Found:
     """The losses of some rows, and the gradient of their sum for the logits that the log-probs are of."""
     with torch.enable_grad():
-        leaf = log_probs.detach().requires_grad_()
+        leaf = log_q.detach().requires_grad_()
         values = loss(leaf, *others)
         (change,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), change.addcmul_(log_probs.exp(), change.sum(-1, keepdim=True), value=-1)
+    return values.detach(), change.addcmul_(q, change.sum(-1, keepdim=True), value=-1)
 
 
-def _of_own_ratio(q: Tensor, ratio: Tensor) -> Found:
-    """KL(q||m) from q and log(q / m), and q (log(q / m) - KL), both overwritten."""
-    values = (q * ratio).sum(-1)
+def _of_own_ratio(q: Tensor, ratio: Tensor, *, spare: Tensor) -> Found:
+    """KL(q||m) from q and log(q / m), and q (log(q / m) - KL); all three are overwritten."""
+    values = torch.mul(q, ratio, out=spare).sum(-1)
     return values, q.mul_(ratio.sub_(values.unsqueeze(-1)))
 
 
-def _from_probabilities(q: Tensor, for_q: Tensor) -> Tensor:
-    """The gradient for the logits from that for the probabilities g: q (g - sum q g); both are overwritten."""
-    mean = (q * for_q).sum(-1, keepdim=True)
+def _from_probabilities(q: Tensor, for_q: Tensor, *, spare: Tensor) -> Tensor:
+    """The gradient for the logits from that for the probabilities g: q (g - sum q g); all three are overwritten."""
+    mean = torch.mul(q, for_q, out=spare).sum(-1, keepdim=True)
     return q.mul_(for_q.sub_(mean))
 
 
 def _log_mixture(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
-    """log(share a + (1 - share) b) of probabilities; where both are 0 it counts as in `divergence`."""
-    return (a * share).add_(b * (1 - share)).clamp_(min=math.exp(of.LOG_ZERO)).log_()
+    """log((1 - share) a + share b) of probabilities; where both are 0 it counts as in `divergence`."""
+    return torch.lerp(a, b, share).clamp_(min=math.exp(of.LOG_ZERO)).log_()
 
 
-def _finite(log_probs: Tensor) -> Tensor:
+def _finite(*log_probs: Tensor) -> None:
     """-inf becomes `LOG_ZERO`, in place."""
-    return log_probs.nan_to_num_(nan=math.nan, posinf=math.inf, neginf=of.LOG_ZERO)
+    for one in log_probs:
+        one.nan_to_num_(nan=math.nan, posinf=math.inf, neginf=of.LOG_ZERO)
 
 
 FORMS: dict[Any, Callable[..., Found]] = {

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stillroom.objectives.chunks import Logits, Other, chosen, log_probs_of, row_losses, rows_of, summed_loss
+from stillroom.objectives.chunks import Logits, Other, Values, chosen, log_probs_of, row_losses, summed_loss
 from stillroom.objectives.divergence import LOG_ZERO, Divergence, forward_kl
 from stillroom.objectives.gradients import FORMS
 from stillroom.objectives.rows import need_shape, select, spread
@@ -184,7 +184,7 @@ def _kept(
     ids, kept, tail = (select(part, mask) for part in teacher)
     _need_ids(ids, ours)
     log_tail = tail.clamp(min=torch.finfo(torch.float32).tiny).log().unsqueeze(-1)
-    return ours, [rows_of(ids), rows_of(torch.cat([kept, log_tail], -1))]
+    return ours, [Values(ids), Values(torch.cat([kept, log_tail], -1))]
 
 
 def cross_entropy_drawn(
@@ -219,7 +219,7 @@ def cross_entropy_drawn(
     ours = rows_inside(student_logits, mask, temperature=temperature, shared_vocabulary=shared_vocabulary)
     ids, weights = (select(part, mask) for part in teacher)
     _need_ids(ids, ours)
-    total = summed_loss(_on_drawn, ours, [rows_of(ids), rows_of(weights)], temperature=temperature)
+    total = summed_loss(_on_drawn, ours, [Values(ids), Values(weights)], temperature=temperature)
     return Reduced(total * (temperature**2 if scale_by_t2 else 1.0), mask.bool().sum())
 
 
@@ -228,10 +228,10 @@ def _on_drawn(log_probs: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     return -(weights * log_probs.gather(-1, ids).masked_fill(weights == 0, 0.0)).sum(-1)
 
 
-def _on_drawn_with_gradient(log_probs: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _on_drawn_with_gradient(log_q: Tensor, q: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The same, and the gradient of its sum for the logits: q sum_k w_k, less the weights on their ids."""
-    values = _on_drawn(log_probs, ids, weights)
-    return values, log_probs.exp_().mul_(weights.sum(-1, keepdim=True)).scatter_add_(-1, ids, -weights)
+    values = _on_drawn(log_q, ids, weights)
+    return values, q.mul_(weights.sum(-1, keepdim=True)).scatter_add_(-1, ids, -weights)
 
 
 FORMS[_on_drawn] = _on_drawn_with_gradient
@@ -264,7 +264,7 @@ def _on_kept(log_probs: Tensor, ids: Tensor, kept: Tensor, *, divergence: Diverg
 
 
 def _on_kept_with_gradient(
-    log_probs: Tensor, ids: Tensor, kept: Tensor, *, divergence: Divergence
+    log_q: Tensor, q: Tensor, ids: Tensor, kept: Tensor, *, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
     """`_on_kept`, and the gradient of its sum for the logits.
 
@@ -275,8 +275,7 @@ def _on_kept_with_gradient(
     # An empty slot's id may be that of a full one: it is told by the likeliest, to which it then adds nothing.
     first = kept[..., :-1].argmax(-1, keepdim=True)
     places = ids.where(~empty, ids.gather(-1, first))
-    on_ids = log_probs.gather(-1, places).masked_fill(empty, LOG_ZERO)
-    q = log_probs.exp_()
+    on_ids = log_q.gather(-1, places).masked_fill(empty, LOG_ZERO)
     own = q.gather(-1, places).masked_fill(empty, 0.0)
     mass = q.scatter(-1, places, 0.0).sum(-1, keepdim=True)
     log_mass = mass.clamp(min=torch.finfo(torch.float32).tiny).log()

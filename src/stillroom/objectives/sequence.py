@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from stillroom.objectives.chunks import Logits, row_losses, rows_of, summed_loss
+from stillroom.objectives.chunks import Logits, Values, row_losses, summed_loss
 from stillroom.objectives.gradients import FORMS
 from stillroom.objectives.logits import rows_inside
 from stillroom.objectives.rows import in_float32, need_shape, select, spread
@@ -36,7 +36,7 @@ def token_log_probs(logits: Logits, labels: Tensor, mask: Tensor, *, temperature
     """
     rows = rows_inside(logits, mask, temperature=temperature)
     wanted = _labels(labels, mask, rows.shape[-1])
-    return spread(row_losses(_log_prob, rows, [rows_of(wanted)], temperature=temperature), mask)
+    return spread(row_losses(_log_prob, rows, [Values(wanted)], temperature=temperature), mask)
 
 
 def sequence_log_prob(
@@ -72,7 +72,7 @@ def cross_entropy(logits: Logits, labels: Tensor, mask: Tensor, *, label_smoothi
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is a share in [0, 1], not {label_smoothing}")
     rows = rows_inside(logits, mask)
-    others = [rows_of(_labels(labels, mask, rows.shape[-1]))]
+    others = [Values(_labels(labels, mask, rows.shape[-1]))]
     return Reduced(summed_loss(partial(_smoothed, label_smoothing=label_smoothing), rows, others), mask.bool().sum())
 
 
@@ -84,10 +84,11 @@ def _smoothed(log_probs: Tensor, labels: Tensor, *, label_smoothing: float) -> T
     return -target
 
 
-def _smoothed_with_gradient(log_probs: Tensor, labels: Tensor, *, label_smoothing: float) -> tuple[Tensor, Tensor]:
+def _smoothed_with_gradient(
+    log_q: Tensor, q: Tensor, labels: Tensor, *, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
     """The same, and the gradient of its sum for the logits: q minus the target."""
-    values = _smoothed(log_probs, labels, label_smoothing=label_smoothing)
-    change = log_probs.exp_()
+    values, change = _smoothed(log_q, labels, label_smoothing=label_smoothing), q
     if label_smoothing:
         change -= label_smoothing / change.shape[-1]
     sharp = change.new_full((1, 1), label_smoothing - 1).expand(len(labels), 1)
