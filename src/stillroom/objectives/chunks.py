@@ -116,8 +116,7 @@ def distribution(logits: Tensor, temperature: float, room: Room, name: str) -> t
     if temperature != 1:
         logits.div_(temperature)
     probs = torch.softmax(logits, -1, out=room.take(name, logits, logits.shape[-1]))
-    top, where = logits.max(-1, keepdim=True)
-    return logits.sub_(top - probs.gather(-1, where).log_()), probs
+    return logits.sub_(logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log_()), probs
 
 
 def _projected(head: Head, pieces: Sequence[Tensor], rows: slice, room: Room, name: str) -> Tensor:
