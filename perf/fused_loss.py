@@ -14,7 +14,7 @@ BETAS = {"forward_kl": 0.0, "jsd": 0.5}
 
 
 def states():
-    """Hidden states and heads, drawn as a trained model's would spread its logits."""
+    """Hidden states and heads, drawn so that logits have a standard deviation of 2."""
     import torch
 
     torch.manual_seed(0)

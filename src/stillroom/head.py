@@ -107,6 +107,13 @@ class Unprojected:
         """Of the logits: [..., V]."""
         return torch.Size((*self.states.shape[:-1], self.head.ids))
 
+    @property
+    def learns(self) -> bool:
+        """Whether states or head need a gradient."""
+        head = self.head
+        parts = (self.states, head.weight, head.bias, head.down, head.up)
+        return any(part is not None and part.requires_grad for part in parts)
+
     def dense(self) -> Tensor:
         """The logits, all of them."""
         return self.head(self.states)

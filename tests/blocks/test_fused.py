@@ -304,8 +304,18 @@ def test_a_layer_with_a_low_rank_adapter_is_a_head():
 def test_a_teacher_that_learns_is_refused():
     student = Unprojected(drawn(B, T, H), a_head(ids=V))
     learning = Unprojected(drawn(B, T, H), a_head(ids=V))
-    with pytest.raises(ValueError, match="a teacher that learns must give whole logits"):
-        ob.divergence_loss(student, learning, MASK)
+    fixed = Unprojected(learning.states.detach(), a_head(ids=V, learns=False, bias=True))  # but for its bias
+    for theirs in (learning, fixed):
+        with pytest.raises(ValueError, match="a teacher that learns must give whole logits"):
+            ob.divergence_loss(student, theirs, MASK)
+
+
+def test_a_teachers_adapter_is_part_of_its_head():
+    student, low = Unprojected(drawn(B, T, H), a_head(ids=V)), a_head(ids=V, adapter=True, learns=False)
+    low = Head(weight=low.weight, down=low.down.detach(), up=low.up.detach(), factor=low.factor)
+    theirs = Unprojected(drawn(B, T, H, learns=False, seed=15), low)
+    fused = ob.divergence_loss(student, theirs, MASK).sum
+    the_same(fused, ob.divergence_loss(student.dense(), theirs.dense(), MASK).sum, leaves(student))
 
 
 def test_for_a_loop_of_ones_own():

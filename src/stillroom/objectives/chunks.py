@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from stillroom.head import Head, Unprojected
 from stillroom.objectives.gradients import by_autograd, written_out
@@ -27,7 +26,7 @@ from stillroom.objectives.rows import in_float32, select
 Logits = Tensor | Unprojected
 RowLoss = Callable[..., Tensor]
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 64 * 2**20  # that a chunk may take
 BUFFERS = 4  # tensors of a chunk's rows x vocabulary that are alive at once
 
 
@@ -79,7 +78,8 @@ class LogProbs:
             some = self.logits[rows]
             logits = room.take("theirs", some, some.shape[-1]).copy_(some)
         else:
-            logits = _projected(self.logits.head, _pieces(self.logits), rows, room, "theirs")
+            unprojected = self.logits.map(lambda states: states[rows])
+            logits = _projected(unprojected.head, _pieces(unprojected), slice(None), room, "theirs")
         return distribution(logits, self.temperature, room, "their probabilities")
 
 
@@ -97,8 +97,7 @@ def log_probs_of(logits: Logits, temperature: float = 1.0) -> LogProbs:
     Raises:
         ValueError: they are not projected yet, and states or head need a gradient.
     """
-    learns = isinstance(logits, Unprojected) and any(piece.requires_grad for piece in _pieces(logits))
-    if learns and torch.is_grad_enabled():
+    if isinstance(logits, Unprojected) and torch.is_grad_enabled() and logits.learns:
         raise ValueError("a teacher that learns must give whole logits; call dense() on what it emits")
     return LogProbs(logits, temperature)
 
@@ -120,7 +119,7 @@ def distribution(logits: Tensor, temperature: float, room: Room, name: str) -> t
 
 
 def _projected(head: Head, pieces: Sequence[Tensor], rows: slice, room: Room, name: str) -> Tensor:
-    """The logits of some rows [n, V], scaled and capped, in the room where they are computed in their own type."""
+    """What `Head` gives for some rows [n, V], in place, without autograd, and in the room where no type changes."""
     ids, states, weight = head.ids, pieces[0][rows], pieces[1][: head.ids]
     plain = not torch.is_autocast_enabled(states.device.type) and in_float32(states).dtype == states.dtype
     own = room.take(name, states, ids) if plain else None
@@ -136,9 +135,7 @@ def _projected(head: Head, pieces: Sequence[Tensor], rows: slice, room: Room, na
     return found
 
 
-def row_losses(
-    loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0, memory: int | None = None
-) -> Tensor:
+def row_losses(loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0) -> Tensor:
     """A loss of each row, [N]; its gradient computes the chunks' logits once more.
 
     Args:
@@ -147,31 +144,26 @@ def row_losses(
         student: [N, V], the selected rows.
         others: what else the loss is given.
         temperature: divides the student's logits.
-        memory: bytes that a chunk may take; None for 64 MiB.
     """
     if isinstance(student, Tensor):
         return loss(_log_probs(student, temperature), *(other(slice(None)) for other in others))
-    return _chunked(loss, student, others, temperature, memory, total=False)
+    return _chunked(loss, student, others, temperature, total=False)
 
 
-def summed_loss(
-    loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0, memory: int | None = None
-) -> Tensor:
+def summed_loss(loss: RowLoss, student: Logits, others: Sequence[Other] = (), *, temperature: float = 1.0) -> Tensor:
     """The sum of `row_losses`, a scalar: value and gradient in one pass."""
     if isinstance(student, Tensor):
         return row_losses(loss, student, others, temperature=temperature).sum()
-    return _chunked(loss, student, others, temperature, memory, total=True)
+    return _chunked(loss, student, others, temperature, total=True)
 
 
 def _chunked(
-    loss: RowLoss, student: Unprojected, others: Sequence[Other], temperature: float, memory: int | None, *, total: bool
+    loss: RowLoss, student: Unprojected, others: Sequence[Other], temperature: float, *, total: bool
 ) -> Tensor:
     kind = student.states.device.type
     half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    job = _Job(
-        loss, tuple(others), student.head, temperature, memory or CHUNK_BYTES, total, torch.is_grad_enabled(), half
-    )
-    return _Chunks.apply(job, student.head.bias, *_pieces(student))  # type: ignore[no-untyped-call]
+    job = _Job(loss, tuple(others), student.head, temperature, total, torch.is_grad_enabled(), half)
+    return _Chunks.apply(job, student.head.bias, *_pieces(student))
 
 
 def _pieces(logits: Unprojected) -> list[Tensor]:
@@ -190,14 +182,13 @@ class _Job:
     others: tuple[Other, ...]
     head: Head
     temperature: float
-    memory: int
     total: bool
     gradient: bool
     half: torch.dtype | None
     room: Room = field(default_factory=Room)
 
     def chunks(self, rows: int) -> Iterator[slice]:
-        size = max(self.memory // (BUFFERS * 4 * self.head.ids), 16)
+        size = max(CHUNK_BYTES // (BUFFERS * 4 * self.head.ids), 16)
         for start in range(0, rows, size):
             yield slice(start, min(start + size, rows))
 
@@ -279,9 +270,9 @@ class _Chunks(torch.autograd.Function):
 class _Gradients:
     """Gradients for the bias and the pieces, where they are wanted; summed over chunks."""
 
-    def __init__(self, ctx: FunctionCtx, job: _Job, bias: Tensor | None, pieces: Sequence[Tensor]) -> None:
+    def __init__(self, ctx: Any, job: _Job, bias: Tensor | None, pieces: Sequence[Tensor]) -> None:
         self.job, self.pieces = job, pieces
-        wanted = ctx.needs_input_grad[1:]  # type: ignore[attr-defined]
+        wanted = ctx.needs_input_grad[1:]
         inputs = (bias, *pieces)
         self.types = [None if one is None else one.dtype for one in inputs]
         # Chunks add up in float32: in half precision each sum would lose what is small beside it.

@@ -135,7 +135,7 @@ def alpha_beta(alpha: float = 0.2, beta: float = 0.7) -> Divergence:
 def interpolated(divergence: Divergence, share: float) -> Divergence:
     """A divergence from a target between student and teacher: softmax((1 - share) sg(zS) + share zT) in place of p.
 
-    Of logits zS and zT; sg: without gradient (TAID, Shing et al., 2025, equation 5).
+    Of logits zS and zT; sg: without gradient (TAID, Shing et al., 2025).
 
     Args:
         divergence: of the student from the target.

@@ -96,7 +96,8 @@ class CausalLM(TransformersView):
             with torch.no_grad():
                 whole = self.emit(model, arguments, ("logits",)).logits
                 found: Any = view.emit(model, arguments, ("logits",)).logits
-                same = torch.allclose(found.dense().float(), whole.float(), rtol=1e-3, atol=1e-3)  # type: ignore[union-attr]
+                assert whole is not None
+                same = torch.allclose(found.dense().float(), whole.float(), rtol=1e-3, atol=1e-3)
         except (TypeError, ValueError, AttributeError):  # a forward pass without logits_to_keep, or no linear head
             same = False
         finally:
