@@ -31,7 +31,7 @@ def asked(monkeypatch, tmp_path):
     """What was run and what was kept, by slug; nothing is trained and nothing written."""
     seen = SimpleNamespace(run=[], kept=[])
 
-    def run(slug, *, seeds, smoke, tell):
+    def run(slug, *, seeds, smoke, workers, tell):
         seen.run.append((slug, list(seeds), smoke))
         return result_of(slug, list(seeds), smoke)
 

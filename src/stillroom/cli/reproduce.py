@@ -19,6 +19,9 @@ def command(
         str | None, typer.Option(help=f"Every built system of one of: {', '.join(catalog.families())}.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="How many seeds; a verdict needs two.")] = 3,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds at once, in processes that share the cores.")
+    ] = None,
     output: Annotated[str, typer.Option(help="Where the page of a family is written.")] = "runs/reproduce",
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps of one seed, to see that all runs.")] = False,
     as_json: JsonOption = False,
@@ -33,7 +36,7 @@ def command(
     logging.getLogger("stillroom").setLevel(logging.WARNING)  # a line a step of a dozen trainings tells nobody anything
     results = []
     for name in slugs:
-        result = reproduce(name, seeds=range(1 if smoke else seeds), smoke=smoke, tell=say)
+        result = reproduce(name, seeds=range(1 if smoke else seeds), smoke=smoke, workers=workers, tell=say)
         if not smoke:
             say(f"written: {keep(result)}")
         if not as_json:

@@ -32,6 +32,7 @@ class Bench:
         measure: of methods that nothing is trained with (a decoding rule): everybody's entries as in a run's
             evaluation.json, given whether this is a smoke run, and a seed. The method's own has its slug as the name.
         suites: measurements of this ground, by the names in the recipe's ``evaluate``.
+        timed: whether what decides is a time; one seed then runs after the other, with the machine for itself.
     """
 
     claim: str
@@ -41,6 +42,7 @@ class Bench:
     recipe: Callable[[bool], dict[str, Any]] | None = None
     measure: Callable[[bool, int], list[dict[str, Any]]] | None = None
     suites: Mapping[str, Suite] = field(default_factory=dict)
+    timed: bool = False
 
     def __post_init__(self) -> None:
         if (self.recipe is None) == (self.measure is None):

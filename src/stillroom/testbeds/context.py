@@ -235,6 +235,7 @@ BENCHES: dict[str, Bench] = {
         higher_is_better=False,
         versus="nl",
         measure=compare_blocks,
+        timed=True,
     ),
     "gcnet": Bench(
         claim="With global context blocks in every layer, a small network compares far places better than with one "
