@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from stillroom.engine import checkpoint
+from stillroom.engine.ahead import Ahead
 from stillroom.engine.batches import plan_batches, share
 from stillroom.engine.precision import resolve
 from stillroom.engine.schedule import factor
@@ -39,6 +40,7 @@ from stillroom.errors import UserError
 from stillroom.method import Objective, Step
 from stillroom.signals import Batch, Reduced, Signals
 from stillroom.teachers.base import Teacher
+from stillroom.teachers.cached import CachedTeacher
 from stillroom.teachers.local import LearningTeacher
 from stillroom.views.base import View, make_batch
 
@@ -144,6 +146,7 @@ class Trainer:
         objective.ask = self._ask
         self.plan = plan_batches(rows, settings, fill=objective.across_rows)
         self.total = settings.steps or math.ceil(settings.epochs * self.plan.steps_per_epoch)
+        self.ahead = Ahead(self.plan.rows, self._read, self.total)
         pair = Pair(student, objective, emitting or view, learning)
         self.pair, self.optimizer = self.accelerator.prepare(
             pair, build_optimizer(pair, settings, {f"objective.{name}": rate for name, rate in objective.rates.items()})
@@ -157,16 +160,22 @@ class Trainer:
 
     def batches(self, number: int) -> list[Batch]:
         """This process's micro-batches of a step, on its device."""
-        accelerator = self.accelerator
+        return [batch.to(self.accelerator.device) for batch in self.ahead.take(number)]
+
+    def _read(self, places: list[int]) -> list[Batch]:
+        """This process's part of some rows as micro-batches, with what a store keeps of them; a thread does this."""
+        accelerator, asked = self.accelerator, self.objective.needs.asked
+        kept = isinstance(self.teacher, CachedTeacher) and type(self.objective).prepare is Objective.prepare
         parts = share(
-            self.plan.rows(number),
+            places,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             micro_batch=self.settings.micro_batch or self.settings.batch_size,
         )
-        return [
-            make_batch(self.view, self.teacher_view, read(self.rows, places)).to(accelerator.device) for places in parts
-        ]
+        batches = [make_batch(self.view, self.teacher_view, read(self.rows, part)) for part in parts]
+        if kept and asked:
+            batches = [replace(batch, emitted=self._ask(batch)) for batch in batches]
+        return batches
 
     def train_step(self) -> dict[str, float] | None:
         """One optimiser step; gives each part's mean, or None where the step had no rows."""
@@ -188,12 +197,9 @@ class Trainer:
                 for name, part in parts.items():
                     value = part.sum.detach().double()
                     sums[name] = sums[name] + value if name in sums else value
-                self._stop_if_not_finite(sums)
                 if loss.requires_grad:
                     self.accelerator.backward(loss)
-        self._update()
-        losses = self._means(sums, counts)
-        self.tokens += int(counts["token"])
+        losses = self._update(sums, counts)
         self.objective.after_step(step, losses)
         return losses
 
@@ -236,39 +242,49 @@ class Trainer:
             total = total + self.objective.weights.get(name, 1.0) * part.sum / count.clamp(min=1)
         return total * self.accelerator.num_processes
 
-    def _means(self, sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, float]:
-        means = {}
-        for name, value in sums.items():
-            unit = self.objective.units.get(name, "token")
-            count = counts[name if unit == "own" else unit]
-            means[name] = float(self._sum_over_processes(value) / count.clamp(min=1))
-        return means
-
-    def _stop_if_not_finite(self, sums: dict[str, Tensor]) -> None:
-        """Stop before a NaN reaches the weights. Reads one flag per step from the device, on purpose."""
-        if torch.stack(list(sums.values())).isfinite().all():
-            return
-        bad = [name for name, value in sums.items() if not value.isfinite()]
-        raise TrainingStopped(
-            f"the part {bad[0]!r} of the loss is not finite at step {self.step}; the weights are still those of the "
-            "step before: lower train.learning_rate, or look at the step's rows "
-            f"{[self.rows[place]['student']['id'] for place in self.plan.rows(self.step)[:3]]}..."
-        )
-
-    def _update(self) -> None:
+    def _update(self, sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, float]:
+        """Clip and step, unless a number is not finite; gives each part's mean."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * (1.0 if group["constant"] else self._factor())
         norm = self.accelerator.clip_grad_norm_(self.pair.parameters(), self.settings.clip or math.inf)
-        if norm is not None and not torch.isfinite(torch.as_tensor(norm)) and self.precision != "fp16":
+        losses, tokens, self.grad_norm = self._numbers(sums, counts, norm)
+        self._stop_if_not_finite(losses)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tokens += tokens
+        return losses
+
+    def _numbers(
+        self, sums: dict[str, Tensor], counts: dict[str, Tensor], norm: Tensor | None
+    ) -> tuple[dict[str, float], int, float]:
+        """Each part's mean, the trained tokens and the gradient's norm: all that a step reads from the device, once."""
+        numbers = []
+        for name, value in sums.items():
+            unit = self.objective.units.get(name, "token")
+            count = counts[name if unit == "own" else unit]
+            numbers.append(self._sum_over_processes(value) / count.clamp(min=1))
+        numbers += [counts["token"], torch.zeros(()) if norm is None else norm]
+        device = self.accelerator.device
+        *means, tokens, length = torch.stack([number.detach().double().to(device) for number in numbers]).tolist()
+        return dict(zip(sums, means, strict=True)), int(tokens), length
+
+    def _stop_if_not_finite(self, losses: dict[str, float]) -> None:
+        """Stop before a NaN reaches the weights; all processes know the same numbers, so all of them stop."""
+        kept = "the weights are still those of the step before: lower train.learning_rate"
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            rows = [self.rows[place]["student"]["id"] for place in self.plan.rows(self.step)[:3]]
+            raise TrainingStopped(
+                f"the part {bad[0]!r} of the loss is not finite at step {self.step}; {kept}, or look at the step's "
+                f"rows {rows}..."
+            )
+        if not math.isfinite(self.grad_norm) and self.precision != "fp16":
             model = self.accelerator.unwrap_model(self.pair)
             names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise TrainingStopped(
                 f"the gradient of {names[0] if names else 'the model'} is not finite at step {self.step}, though every "
-                "part of the loss is; the weights are still those of the step before: lower train.learning_rate"
+                f"part of the loss is; {kept}"
             )
-        self.grad_norm = float(norm) if norm is not None else 0.0
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
 
     def _factor(self) -> float:
         return factor(self.step, self.total, warmup=self.settings.warmup, shape=self.settings.schedule)
