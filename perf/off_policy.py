@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
-from pair import STEPS, recipe, trl_trainer
+from pair import STEPS, recipe, training, trl_trainer
 from versus import Bar, Figure, extra_peak, main
 
 
 def stillroom() -> dict[str, float]:
-    from stillroom.checks import build_method
     from stillroom.recipe import check
-    from stillroom.rows import load_rows
-    from stillroom.run import open_teacher, train_one
-    from stillroom.students.open import open_student
 
     with tempfile.TemporaryDirectory() as place:
-        asked = check(recipe(place, {"name": "forward_kl"}))
-        teachers, rows = open_teacher(asked), load_rows(asked)
-        student = open_student(asked.student, asked.task, teachers["teacher"], rows.texts, 0)
+        train = training(check(recipe(place, {"name": "forward_kl"})))
         found = []
-
-        def work() -> None:
-            method = build_method(asked.method)
-            found.append(train_one(asked, method, student, teachers, rows, Path(place), resume=False)[0])
-
-        extra = extra_peak(work)
+        extra = extra_peak(lambda: found.append(train()))
     return {"tokens a second": found[0].tokens / found[0].seconds, "peak MiB": extra}
 
 

@@ -8,7 +8,13 @@ question has some 60. Weights are random, since speed does not depend on what wa
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillroom.engine.loop import Trained
+    from stillroom.recipe import Recipe
 
 VOCABULARY, WINDOW, ROWS, BATCH, STEPS = 32_000, 256, 256, 8, 12
 SIZES = {"teacher": (512, 6), "student": (256, 2)}
@@ -84,6 +90,20 @@ def recipe(output: str, method: dict, **train) -> dict:
             **train,
         },
     }
+
+
+def training(asked: Recipe) -> Callable[[], Trained]:
+    """All that a recipe of ours opens and reads before its training, done; what is given back trains."""
+    from stillroom.checks import build_method
+    from stillroom.rows import load_rows
+    from stillroom.run import open_teacher, train_one
+    from stillroom.students.open import open_student
+
+    teachers, rows = open_teacher(asked), load_rows(asked)
+    teacher = teachers.get("teacher")
+    student = open_student(asked.student, asked.task, teacher, rows.texts, asked.train.seed)
+    method, folder = build_method(asked.method), asked.folder
+    return lambda: train_one(asked, method, student, teachers, rows, folder, resume=False)[0]
 
 
 def trl_trainer(output: str, steps: int, callbacks=(), **settings):

@@ -1,91 +1,70 @@
 """Steps a second of learning a teacher's vectors from the store against plain supervised training of the same student.
 
-The student is a BERT of 4 layers, 256 wide, on 64 texts of 32 tokens a step. Distillation reads 64 vectors of 384
-numbers out of 20,000 (``embedding_match``, with its projector); supervised training takes the texts as 32 pairs
-(``contrastive``). The same texts, pooling and optimiser on both sides.
+Both sides are the whole loop of a recipe on the same texts, 64 a step, cut at 32 tokens, with the same two layers of
+all-MiniLM-L6-v2 as the student. Distillation learns the stored vectors of 4,096 texts (``embedding_match``);
+supervised training takes them as 2,048 pairs, 32 a step (``contrastive``).
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import torch
+from embedding_distillation import NAME, TEXTS
+from pair import training
 from versus import Bar, Figure, main
 
-from stillroom.method import Objective, Step
-from stillroom.methods.baselines_embeddings import Contrastive, EmbeddingMatch
-from stillroom.signals import Batch, Signals
-
-TEXTS, WINDOW, WIDTH, STORED = 64, 32, 384, 20_000
-WARM, TIMED = 3, 20
+STEPS, WINDOW = 64, 32
 
 
-def encoder() -> torch.nn.Module:
-    from transformers import BertConfig, BertModel
+def steps_a_second(method: dict, rows: list[dict], batch_size: int, **teacher) -> dict[str, float]:
+    from stillroom.recipe import check
+    from stillroom.run import label
 
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
-    return BertModel(BertConfig(vocab_size=8000, **sizes), add_pooling_layer=False)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        train = {"steps": STEPS, "batch_size": batch_size, "learning_rate": 1e-4, "evaluate_every": 0, "save_every": 0}
+        plain = {
+            "name": "run",
+            "output": place,
+            "task": "embeddings",
+            "teacher": {"model": NAME, "max_length": WINDOW, **teacher},
+            "student": {"cut": {"of": "teacher", "layers": [0, 5]}, "max_length": WINDOW},
+            "data": str(file),
+            "method": method,
+            "train": train | {"device": "cpu"},
+        }
+        asked = check(plain)
+        if teacher:
+            label(asked)
+        return {"steps a second": STEPS / training(asked)().seconds}
 
 
-def batch_of(number: int) -> Batch:
-    draws = torch.Generator().manual_seed(number)
-    ids = torch.randint(8000, (TEXTS, WINDOW), generator=draws)
-    names = [f"text {place}" for place in torch.randint(STORED, (TEXTS,), generator=draws).tolist()]
-    mask = torch.ones(TEXTS, dtype=torch.bool)
-    columns = {"pairs": torch.arange(TEXTS).view(-1, 2)}
-    return Batch(ids=names, student={"input_ids": ids}, mask=mask, columns=columns)
+def pairs() -> list[dict]:
+    from stillroom.data.files import load
 
-
-def trained(method: Objective, teacher: Callable[[Batch], Signals | None]) -> dict[str, float]:
-    student = encoder().train()
-
-    def embed(arguments: dict[str, torch.Tensor]) -> Signals:
-        return Signals(embedding=student(**arguments).last_hidden_state.mean(1))
-
-    sample = batch_of(0)
-    sample.emitted = teacher(sample)
-    view = SimpleNamespace(emit=lambda _model, arguments, _needs: embed(arguments))
-    method.setup(student, None, sample, view)
-    optimiser = torch.optim.AdamW([*student.parameters(), *method.parameters()], lr=1e-4)
-    for number in range(WARM + TIMED):
-        if number == WARM:
-            began = time.perf_counter()
-        batch = batch_of(number)
-        parts = method.parts(embed(batch.student), teacher(batch), batch, Step(number, WARM + TIMED))
-        optimiser.zero_grad()
-        sum(part.mean * method.weights.get(name, 1.0) for name, part in parts.items()).backward()
-        optimiser.step()
-    return {"steps a second": TIMED / (time.perf_counter() - began)}
+    kept = load("pydocs", view="pairs", split="train", limit=TEXTS // 2)
+    return [{"anchor": row["anchor"], "positive": row["positive"]} for row in kept]
 
 
 def stored() -> dict[str, float]:
-    from stillroom.store import Header, Signal, Store
-    from stillroom.teachers import CachedTeacher
-
-    kept = Signal(codec="float16", shape=(WIDTH,))
-    with tempfile.TemporaryDirectory() as place:
-        with Store.create(Path(place) / "store", Header(signals={"embedding": kept}, teacher="random")) as writer:
-            vectors = torch.nn.functional.normalize(torch.randn(STORED, WIDTH), dim=-1)
-            writer.append([f"text {number}" for number in range(STORED)], {"embedding": vectors})
-        cached = CachedTeacher(Store.open(Path(place) / "store"))
-        return trained(EmbeddingMatch(), lambda batch: cached(batch, ("embedding",)))
+    texts = [{"text": text} for row in pairs() for text in (row["anchor"], row["positive"])]
+    return steps_a_second({"name": "embedding_match", "similarity": 0.0}, texts, 64, cache=True)
 
 
 def supervised() -> dict[str, float]:
-    return trained(Contrastive(), lambda batch: None)
+    return steps_a_second({"name": "contrastive"}, pairs(), 32)
 
 
 if __name__ == "__main__":
     main(
         Figure(
             name="store_embeddings",
-            work="train a sentence encoder",
+            work="64 steps of a sentence encoder on 64 texts of up to 32 tokens",
             sides={"stillroom": stored, "supervised": supervised},
             bars=(Bar("steps a second", 0.95, lower=False),),
+            packages=("torch", "transformers", "sentence-transformers"),
         )
     )

@@ -6,6 +6,7 @@ Everything here speaks of recipes and views, not of weights, so `plan` refuses j
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ def build_methods(recipe: Recipe) -> dict[str, Objective]:
     check_options(recipe)
     check_student(recipe, objectives)
     check_teacher(recipe, objectives)
+    check_sharding(recipe, objectives)
     return objectives
 
 
@@ -97,6 +99,25 @@ def _typed(method: str, parameter: inspect.Parameter, value: Any) -> Any:
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise UserError(f"method {method!r}: {parameter.name} can't be {value!r}: {reason}") from None
+
+
+def check_sharding(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:
+    """See that weights can be shared out among processes, where that is asked for.
+
+    Raises:
+        UserError: they can't, or it is asked for in another way than by the recipe.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise UserError(
+            "weights are shared out by the recipe: set train.sharded to true, and launch without --use_fsdp"
+        )
+    if not recipe.train.sharded:
+        return
+    if recipe.task != "language":
+        raise UserError(f"train.sharded is for language models, not for the task {recipe.task!r}; leave it out")
+    for name, objective in objectives.items():
+        if objective.trains_teacher:
+            raise UserError(f"train.sharded is for teachers that do not change, and {name!r} trains its teacher")
 
 
 def check_student(recipe: Recipe, objectives: Mapping[str, Objective]) -> None:

@@ -35,9 +35,11 @@ from stillroom.checks import (
     check_teacher,
 )
 from stillroom.data.rows import chosen_alone, recognise
+from stillroom.engine import together
 from stillroom.engine.encoding import Counts, encode
 from stillroom.engine.loop import Trained, Trainer, micro_batches, read, seed_all
 from stillroom.engine.precision import resolve
+from stillroom.engine.sharding import shard
 from stillroom.errors import UserError
 from stillroom.labelling import keep_signals
 from stillroom.measuring import SUITES, Measured, Suite, check_suites, measure_all
@@ -116,7 +118,8 @@ def distill(recipe: Recipe, *, resume: bool = False, command: str | None = None)
         UserError: the recipe can't work as it stands, or a run is already there and ``resume`` is false.
     """
     began = time.monotonic()
-    run = execute(recipe, resume=resume)
+    with together.watched():
+        run = execute(recipe, resume=resume)
     if not _processes(recipe).is_main_process:
         return run
     _write_run(run, began, command)
@@ -158,6 +161,7 @@ def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite]
         folder = run.folder if main else run.folder / "against" / name
         student = copy_of(start)
         log.info("training with %s", name)
+        together.begin(f"the preparation of {name}")
         own = answered[writes[name]] if name in writes else rows
         learning = {key: copy_of(opened) for key, opened in teachers.items()} if objective.trains_teacher else teachers
         run.trained[name], counts = train_one(recipe, objective, student, learning, own, folder, resume)
@@ -382,11 +386,20 @@ def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, 
     if objective.trains_teacher:
         return LearningTeacher(teachers["teacher"].model.to(device), teachers["teacher"].view)
     precision = resolve(recipe.train.precision, recipe.train.device)
-    local = {name: LocalTeacher(opened.model.to(device), opened.view, precision) for name, opened in teachers.items()}
+    here = {name: _placed(opened.model, recipe) for name, opened in teachers.items()}
+    local = {name: LocalTeacher(here[name], opened.view, precision) for name, opened in teachers.items()}
     if recipe.teacher.group is None:
         return local["teacher"]
     check_group({name: opened.view for name, opened in teachers.items()})
     return GroupTeacher(local, route=recipe.teacher.route, mix=recipe.teacher.mix)
+
+
+def _placed(model: Any, recipe: Recipe) -> Any:
+    """A teacher on this process's device; shared out among the processes, where the recipe says so."""
+    here = _processes(recipe)
+    if not recipe.train.sharded or here.num_processes == 1:
+        return model.to(here.device)
+    return shard(copy.deepcopy(model).requires_grad_(False), here.device)
 
 
 def _keep(recipe: Recipe, objective: Objective, opened: Opened, rows: Rows) -> Path:
@@ -396,6 +409,7 @@ def _keep(recipe: Recipe, objective: Objective, opened: Opened, rows: Rows) -> P
     temperature = float(getattr(objective, "temperature", 1.0))
     precision = resolve(recipe.train.precision, recipe.train.device)
     teacher, needs = LocalTeacher(opened.model, opened.view, precision), objective.needs.asked
+    together.begin("labelling")
     with _at_work(recipe, opened):
         return keep_signals(recipe, recipe.teacher.model, teacher, opened, needs, everything, temperature=temperature)
 

@@ -50,6 +50,12 @@ TOPS = [
     ("negative steps", {"train": {"steps": -5}}, ("'train.steps'", "greater than or equal to 0", "-5")),
     ("no number", {"train": {"learning_rate": "fast"}}, ("'train.learning_rate'", "valid number", "'fast'")),
     ("a batch too small", {"train": {"batch_size": 4, "micro_batch": 8}}, ("micro_batch (8)", "batch_size (4)")),
+    ("shards in fp16", {"train": {"sharded": True, "precision": "fp16"}}, ("bf16 or float32",)),
+    (
+        "shards of another kind",
+        {"task": "masked-lm", "train": {"sharded": True}},
+        ("for language models", "'masked-lm'"),
+    ),
     (
         "two sources",
         {"student": {"model": "x", "new": {"architecture": "llama"}}},

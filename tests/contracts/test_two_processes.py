@@ -23,6 +23,7 @@ from stillroom.engine import loop
 
 ROOT = Path(__file__).parents[2]
 METHODS = [name for name in worlds.methods() if name not in ("mlm", "triplet")]
+LANGUAGE = [name for name in METHODS if worlds.kind_of(name) in ("language", "preferences")]
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +35,42 @@ def places(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained_by_two(places, tmp_path_factory):
+def by_two(methods, places, out, *flags):
     """What two processes made of each method."""
-    out = tmp_path_factory.mktemp("two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29585"]
     done = subprocess.run(
-        [*launch, two_processes.__file__, str(places), str(out), *METHODS],
+        [*launch, two_processes.__file__, str(places), str(out), *flags, *methods],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: load_file(out / f"{name}.safetensors") for name in METHODS}
+    return {name: load_file(out / f"{name}.safetensors") for name in methods}
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(places, tmp_path_factory):
+    return by_two(METHODS, places, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def trained_in_shards(places, tmp_path_factory):
+    return by_two(LANGUAGE, places, tmp_path_factory.mktemp("shards"), "--sharded")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_like_one(method, places, trained_by_two, tmp_path, monkeypatch):
+    like_one(method, trained_by_two[method], places, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("method", LANGUAGE)
+def test_shared_out_weights_train_like_whole_ones(method, places, trained_in_shards, tmp_path, monkeypatch):
+    """Student, teacher, gradients and the optimiser's memory are parts; where the loss allows it, logits are too."""
+    like_one(method, trained_in_shards[method], places, tmp_path, monkeypatch)
+
+
+def like_one(method, trained, places, tmp_path, monkeypatch):
     world = worlds.found(worlds.kind_of(method), places / worlds.kind_of(method))
     across = worlds.make(method).across_rows
     if across:
@@ -62,9 +81,7 @@ def test_two_processes_train_like_one(method, places, trained_by_two, tmp_path, 
     assert any(
         one[name].shape != start[name].shape or not torch.equal(one[name], start[name].to(one[name])) for name in known
     )
-    assert one.keys() == trained_by_two[method].keys()
+    assert one.keys() == trained.keys()
     for name, tensor in one.items():
         loose = tensor.dtype == torch.float32
-        torch.testing.assert_close(
-            trained_by_two[method][name], tensor, atol=1e-6 if loose else 1e-9, rtol=1e-4 if loose else 1e-7
-        )
+        torch.testing.assert_close(trained[name], tensor, atol=1e-6 if loose else 1e-9, rtol=1e-4 if loose else 1e-7)

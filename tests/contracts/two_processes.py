@@ -1,6 +1,6 @@
 """Trains methods on their tiny worlds, alone or as one of two processes, and keeps what came out.
 
-Run by test_two_processes: ``two_processes.py WORLDS OUT METHOD...``
+Run by test_two_processes: ``two_processes.py WORLDS OUT [--sharded] METHOD...``
 """
 
 import sys
@@ -18,7 +18,7 @@ SETTINGS = {  # what every process would draw anew: answers of the student, rows
 }
 
 
-def train(world, method, folder, *, micro_batch=0):
+def train(world, method, folder, *, micro_batch=0, sharded=False):
     """The parameters of student and objective after a few steps; sgd, which keeps small differences small."""
     made = worlds.case(method, world, **SETTINGS.get(method, {}))
     learning = [made.learning.model] if made.learning else []
@@ -29,19 +29,28 @@ def train(world, method, folder, *, micro_batch=0):
         for model in (made.student.model, made.teacher.model, made.objective):
             model.float()
     trainer = worlds.trainer(
-        made, folder, steps=STEPS, batch_size=ROWS, micro_batch=micro_batch, optimizer="sgd", save_every=0
+        made,
+        folder,
+        steps=STEPS,
+        batch_size=ROWS,
+        micro_batch=micro_batch,
+        optimizer="sgd",
+        save_every=0,
+        **({"sharded": True} if sharded else {}),
     )
     trainer.run()
-    return {name: value.detach() for name, value in trainer.accelerator.unwrap_model(trainer.pair).named_parameters()}
+    return {name: value.detach() for name, value in trainer.whole.named_parameters()}
 
 
 if __name__ == "__main__":
     there, out, *methods = sys.argv[1:]
+    sharded = "--sharded" in methods
+    methods = [name for name in methods if name != "--sharded"]
     state = PartialState(cpu=True)
     assert state.num_processes == 2
     for name in methods:
         kind = worlds.kind_of(name)
-        found = train(worlds.found(kind, Path(there) / kind), name, Path(out) / name)
+        found = train(worlds.found(kind, Path(there) / kind), name, Path(out) / name, sharded=sharded)
         if state.is_main_process:
             save_file({key: value.contiguous() for key, value in found.items()}, Path(out) / f"{name}.safetensors")
     state.wait_for_everyone()

@@ -14,6 +14,7 @@ from stillroom import catalog
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import Trainer
 from stillroom.engine.settings import Train
+from stillroom.engine.sharding import shard
 from stillroom.method import Objective, Step
 from stillroom.methods._template import Template
 from stillroom.methods.baselines import BASELINES
@@ -201,22 +202,25 @@ def case(method: str, world: World, **settings: Any) -> Case:
 
 
 def trainer(made: Case, folder: Path, **settings: Any) -> Trainer:
-    """Real training of a case on all its rows, without validation."""
+    """Real training of a case on all its rows, without validation; ``sharded`` shares the teacher out as well."""
     encoded, _ = encode(Dataset.from_list(made.world.rows), made.student.view, made.other)
     folder.mkdir(parents=True, exist_ok=True)
     asks = bool(made.objective.needs.asked)
     taught = made.learning
+    asked, emitting = LocalTeacher(made.teacher.model, made.teacher.view), made.student.view
+    if settings.get("sharded"):  # as a run does it: shared out, and logits made a few rows at a time
+        asked = LocalTeacher(shard(made.teacher.model, torch.device("cpu")), made.teacher.view)
+        if made.objective.rowwise:
+            sample = made.plain_batch(made.world.rows[:2])
+            asked.unproject(sample)
+            emitting = emitting.unprojected(made.student.model, sample.student)
+            assert emitting is not made.student.view and asked.view is not made.teacher.view
     return Trainer(
+        emitting=emitting,
         student=made.student.model,
         objective=made.objective,
         view=made.student.view,
-        teacher=(
-            LearningTeacher(taught.model, taught.view)
-            if taught is not None
-            else LocalTeacher(made.teacher.model, made.teacher.view)
-            if asks
-            else None
-        ),
+        teacher=(LearningTeacher(taught.model, taught.view) if taught is not None else asked if asks else None),
         teacher_view=made.other,
         rows=encoded,
         validation=[],

@@ -11,13 +11,14 @@ bit.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 
-from stillroom.engine import checkpoint
+from stillroom.engine import sharding, together
 from stillroom.engine.ahead import Ahead
 from stillroom.engine.batches import plan_batches, share
+from stillroom.engine.optimizer import build_optimizer
 from stillroom.engine.precision import resolve
+from stillroom.engine.saving import Checkpoints
 from stillroom.engine.schedule import factor
 from stillroom.engine.settings import Train
 from stillroom.errors import UserError
@@ -128,7 +132,7 @@ class Trainer:
         primary: tuple[str, bool] = ("loss", False),
         emitting: View | None = None,
     ) -> None:
-        self.settings, self.folder, self.fingerprint = settings, folder, fingerprint
+        self.settings, self.folder = settings, folder
         learning = teacher if isinstance(teacher, LearningTeacher) else None
         self.teacher = None if learning is not None else teacher
         self.teacher_view, self.view, self.objective = teacher_view, view, objective
@@ -143,18 +147,41 @@ class Trainer:
             cpu=settings.device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        objective.ask = self._ask
         self.plan = plan_batches(rows, settings, fill=objective.across_rows)
         self.total = settings.steps or math.ceil(settings.epochs * self.plan.steps_per_epoch)
         self.ahead = Ahead(self.plan.rows, self._read, self.total)
-        pair = Pair(student, objective, emitting or view, learning)
-        self.pair, self.optimizer = self.accelerator.prepare(
-            pair, build_optimizer(pair, settings, {f"objective.{name}": rate for name, rate in objective.rates.items()})
-        )
+        self.whole = Pair(student, objective, emitting or view, learning)
+        self.sharded = settings.sharded and self.accelerator.num_processes > 1
+        self.pair, self.optimizer = self._shared_out() if self.sharded else self._copied()
+        self.objective.ask = self._ask
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         self.best: tuple[int, float] | None = None
+        self.checkpoints = Checkpoints(
+            folder,
+            fingerprint=fingerprint,
+            rows=self.plan.fingerprint,
+            accelerator=self.accelerator,
+            pair=self.pair,
+            optimizer=self.optimizer,
+        )
         if trackers:
             self.accelerator.init_trackers("stillroom")
+
+    def _copied(self) -> tuple[Any, Any]:
+        """Student and objective whole on every process."""
+        return self.accelerator.prepare(self.whole, self._optimizer(self.whole))
+
+    def _shared_out(self) -> tuple[Any, Any]:
+        """A part of student and objective on every process; those that were given wait in main memory for the end."""
+        vars(self.objective).pop("ask", None)  # whoever answers is not copied along
+        pair = sharding.shard(copy.deepcopy(self.whole), self.accelerator.device)
+        self.whole.to("cpu")
+        self.objective = pair.objective
+        return pair, self.accelerator.prepare(self._optimizer(pair))
+
+    def _optimizer(self, pair: Pair) -> torch.optim.Optimizer:
+        rates = {f"objective.{name}": rate for name, rate in self.objective.rates.items()}
+        return build_optimizer(pair, self.settings, rates)
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
@@ -182,8 +209,8 @@ class Trainer:
         step = Step(self.step, self.total, self.settings.seed)
         seed_all(self.settings.seed, self.step, self.accelerator.process_index)
         self.pair.train()
-        student = self.accelerator.unwrap_model(self.pair).student
         with torch.no_grad():
+            student = self._student()
             batches = [self.objective.prepare(batch, step, student, self.view) for batch in self.batches(self.step)]
         if not batches:
             return None
@@ -191,7 +218,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.pair):
+            with self._meeting(last):
                 parts = self._forward(batch, step)
                 loss = self._loss(parts, counts, single=len(batches) == 1)
                 for name, part in parts.items():
@@ -203,8 +230,25 @@ class Trainer:
         self.objective.after_step(step, losses)
         return losses
 
+    def _student(self) -> nn.Module:
+        """The student as a method may call it by itself, such as to generate with it: whole on every process."""
+        if self.sharded and type(self.objective).prepare is not Objective.prepare:
+            self.whole.to(self.accelerator.device)
+            sharding.bring_together(self.pair.student, self.whole.student)
+        student: nn.Module = self.accelerator.unwrap_model(self.whole if self.sharded else self.pair).student
+        return student
+
+    def _meeting(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients of a step's micro-batches meet those of other processes with the last one."""
+        if not self.sharded:
+            return nullcontext() if last else self.accelerator.no_sync(self.pair)
+        self.pair.set_requires_gradient_sync(last)
+        return nullcontext()
+
     def _forward(self, batch: Batch, step: Step) -> dict[str, Reduced]:
-        return self.pair(batch, self._asked(batch), step)
+        asked = self._asked(batch)
+        with self.accelerator.autocast() if self.sharded else nullcontext():
+            return self.pair(batch, asked, step)
 
     def _asked(self, batch: Batch) -> Signals | None:
         """The teacher's signals on a batch, unless the method has asked for them already."""
@@ -263,6 +307,7 @@ class Trainer:
             unit = self.objective.units.get(name, "token")
             count = counts[name if unit == "own" else unit]
             numbers.append(self._sum_over_processes(value) / count.clamp(min=1))
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         numbers += [counts["token"], torch.zeros(()) if norm is None else norm]
         device = self.accelerator.device
         *means, tokens, length = torch.stack([number.detach().double().to(device) for number in numbers]).tolist()
@@ -303,6 +348,7 @@ class Trainer:
         settings, began, before = self.settings, time.monotonic(), self.seconds
         bar = tqdm(total=self.total, initial=self.step, unit="step", disable=None, dynamic_ncols=True, leave=False)
         while self.step < self.total:
+            together.begin(f"training, step {self.step}")
             started = time.monotonic()
             losses = self.train_step()
             self.step += 1
@@ -312,13 +358,16 @@ class Trainer:
                 self._log(losses, time.monotonic() - started)
             bar.update()
             if self._due(settings.evaluate_every):
+                together.begin(f"the evaluation after step {self.step}")
                 self._evaluate()
             if self._due(settings.save_every):
-                self._save("step", keep=settings.keep)
+                together.begin(f"the checkpoint of step {self.step}")
+                self._save()
         bar.close()
         self._take_best()
-        student = self.accelerator.unwrap_model(self.pair).student
-        self.objective.finish(student)
+        if self.sharded:
+            self._give_back()
+        self.whole.objective.finish(self.whole.student)
         if settings.trackers:
             self.accelerator.end_training()
         history = (
@@ -335,35 +384,12 @@ class Trainer:
     def _metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    @property
-    def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
     def _begin(self, resume: bool) -> None:
-        main = self.accelerator.is_main_process
-        saved = checkpoint.found(self._checkpoints, "step")
-        if saved and not resume:
-            raise UserError(
-                f"{self.folder} already holds a run ({saved[-1].name}); go on with --resume, or give another name"
-            )
-        if not saved:
+        state, main = self.checkpoints.load(resume=resume), self.accelerator.is_main_process
+        if state is None:
             if main:
                 self._metrics.unlink(missing_ok=True)
-                checkpoint.prune(self._checkpoints, "best", keep=0)
             return
-        state = checkpoint.load(saved[-1])
-        if state["fingerprint"] != self.fingerprint:
-            raise UserError(
-                f"the checkpoint {saved[-1]} belongs to another recipe; resume with the recipe in "
-                f"{self.folder / 'recipe.yaml'}, or give the run another name"
-            )
-        if state["rows"] != self.plan.fingerprint:
-            raise UserError(
-                f"the rows are not those that the checkpoint {saved[-1]} was trained on; bring the data back as they "
-                "were, or give the run another name"
-            )
-        self.accelerator.unwrap_model(self.pair).load_state_dict(state["pair"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
         self.best = tuple(state["best"]) if state["best"] else None
         if main and self._metrics.exists():
@@ -372,39 +398,28 @@ class Trainer:
             self._metrics.write_text("".join(line + "\n" for line in kept))
         log.info("resumed at step %d of %d", self.step, self.total)
 
-    def _save(self, kind: str, keep: int) -> None:
-        if self.accelerator.is_main_process:
-            name = f"{kind}-{self.step:06d}"
-            checkpoint.save(self._checkpoints, name, self._state(whole=kind == "step"))
-            checkpoint.prune(self._checkpoints, kind, keep)
-        self.accelerator.wait_for_everyone()
-
-    def _state(self, *, whole: bool) -> dict[str, Any]:
-        state = {"fingerprint": self.fingerprint, "pair": self.accelerator.unwrap_model(self.pair).state_dict()}
-        if whole:
-            state |= {
-                "rows": self.plan.fingerprint,
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "tokens": self.tokens,
-                "best": list(self.best) if self.best else None,
-            }
-        return state
+    def _save(self) -> None:
+        best = list(self.best) if self.best else None
+        progress = {"seconds": self.seconds, "tokens": self.tokens, "best": best}
+        self.checkpoints.save(self.step, progress, keep=self.settings.keep)
 
     def _take_best(self) -> None:
         """Give the student the weights of the best evaluation; without evaluations it keeps its last."""
-        saved = checkpoint.found(self._checkpoints, "best")
-        if not saved or self.best is None or self.best[0] == self.step:
-            return
-        self.accelerator.unwrap_model(self.pair).load_state_dict(checkpoint.load(saved[-1])["pair"])
+        if self.best is not None and self.best[0] != self.step:
+            self.checkpoints.load_best()
+
+    def _give_back(self) -> None:
+        """What was trained in parts, to the student and the objective that were handed in, on the first process."""
+        state = self.checkpoints.weights()
+        if self.accelerator.is_main_process:
+            self.whole.load_state_dict(state)
 
     # --- measuring ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Each part's mean over the validation rows, and ``loss``, their weighted sum."""
-        model = self.accelerator.unwrap_model(self.pair).eval()
+        model, student = self.accelerator.unwrap_model(self.pair).eval(), self._student()
         step = Step(self.step, self.total, self.settings.seed)
         sums: dict[str, list[float]] = {}
         size, end = self.settings.micro_batch or self.settings.batch_size, len(self.validation)
@@ -414,7 +429,7 @@ class Trainer:
             places = list(range(start, min(start + size, end)))
             batch = make_batch(self.view, self.teacher_view, read(self.validation, places)).to(self.accelerator.device)
             seed_all(self.settings.seed, start, 0)
-            batch = self.objective.prepare(batch, step, model.student, self.view)
+            batch = self.objective.prepare(batch, step, student, self.view)
             for name, part in model(batch, self._asked(batch), step).items():
                 total = sums.setdefault(name, [0.0, 0.0])
                 total[0] += float(part.sum)
@@ -435,7 +450,7 @@ class Trainer:
         better = self.best is None or (value > self.best[1] if more_is_better else value < self.best[1])
         if better and math.isfinite(value) and self.objective.eligible(Step(self.step, self.total)):
             self.best = (self.step, value)
-            self._save("best", keep=1)
+            self.checkpoints.save_best(self.step)
         log.info("step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:
@@ -463,39 +478,6 @@ def read(rows: Any, places: list[int]) -> list[dict[str, Any]]:
     """Some rows of a data set, by place, as dictionaries."""
     columns = rows[places]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def build_optimizer(
-    module: nn.Module, settings: Train, rates: Mapping[str, float] | None = None
-) -> torch.optim.Optimizer:
-    """AdamW, Adam or SGD over what requires gradient; biases, norms and other vectors are not decayed.
-
-    Args:
-        module: whose parameters they are.
-        settings: the recipe's ``train``.
-        rates: prefix of the names of parameters -> a learning rate of their own, which stays.
-    """
-    rates = rates or {}
-    named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    if not named:
-        raise UserError(
-            "nothing is trainable: neither the student nor the method has a parameter that requires gradient"
-        )
-    own = {name: rate for name, _ in named for prefix, rate in rates.items() if name.startswith(prefix)}
-    rest = [p for name, p in named if name not in own]
-    plain = {"base_lr": settings.learning_rate, "constant": False}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": settings.weight_decay, **plain},
-        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0, **plain},
-    ]
-    for rate in dict.fromkeys(own.values()):
-        members = [p for name, p in named if own.get(name) == rate]
-        groups.append({"params": members, "weight_decay": 0.0, "base_lr": rate, "constant": True})
-    groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.betas[0])
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
 
 
 def seed_all(seed: int, step: int, process: int) -> None:

@@ -32,6 +32,8 @@ class Train(BaseModel):
             their labels; 0 draws rows whatever their labels are.
         fused: losses of next-token distributions are computed from hidden states, a few rows at a time, where method
             and model allow it; false makes all logits first. The same loss either way, up to rounding.
+        sharded: of several processes, each keeps a part of the weights of student and teacher, of the gradients and of
+            the optimiser's memory (FSDP2), in place of all of them; for language models. Not with fp16.
         log_every: steps between lines of metrics.jsonl.
         evaluate_every: steps between evaluations; None takes a tenth of the run, 0 never evaluates. The best one's
             weights are what is exported.
@@ -60,6 +62,7 @@ class Train(BaseModel):
     group_by_length: bool = False
     per_class: int = Field(0, ge=0)
     fused: bool = True
+    sharded: bool = False
     log_every: int = Field(10, ge=1)
     evaluate_every: int | None = Field(None, ge=0)
     save_every: int | None = Field(None, ge=0)
@@ -70,6 +73,12 @@ class Train(BaseModel):
     def _micro_batch_fits(self) -> Train:
         if self.micro_batch > self.batch_size:
             raise ValueError(f"micro_batch ({self.micro_batch}) can't be larger than batch_size ({self.batch_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_fit(self) -> Train:
+        if self.sharded and self.precision == "fp16":
+            raise ValueError("sharded weights are trained in bf16 or float32; set precision to bf16, auto or no")
         return self
 
     @model_validator(mode="after")
