@@ -4,6 +4,7 @@ Run: pytest tests/store/test_store.py
 """
 
 import json
+import multiprocessing
 import time
 
 import pytest
@@ -228,9 +229,33 @@ def test_what_is_no_store_or_there_already_is_told(tmp_path, header, store):
 
 
 def test_two_writers_are_refused(store, header):
-    with Store.resume(store.folder, header), pytest.raises(UserError, match="being written by another process"):
+    with Store.resume(store.folder, header), pytest.raises(UserError, match="being written by this process"):
         Store.resume(store.folder, header)
     Store.resume(store.folder, header).close()
+
+
+def append(folder, header, first, stop, begun=None):
+    """A process of its own: appends some rows; with an event it tells when it began, and takes its time."""
+    with Store.resume(folder, header) as writer:
+        if begun is not None:
+            begun.set()
+            time.sleep(1)
+        writer.append(*make_rows(first, stop))
+
+
+def test_two_processes_write_one_after_the_other(tmp_path, header):
+    """The second waits, then adds to what the first has written, though there was nothing when it came."""
+    fresh = multiprocessing.get_context("spawn")
+    begun, folder = fresh.Event(), tmp_path / "new" / "store"
+    first = fresh.Process(target=append, args=(folder, header, 0, 5, begun))
+    first.start()
+    assert begun.wait(60)
+    second = fresh.Process(target=append, args=(folder, header, 5, 9))
+    second.start()
+    for process in (first, second):
+        process.join(60)
+        assert process.exitcode == 0
+    assert_rows_are(Store.open(folder), range(9))
 
 
 # Damage.

@@ -100,7 +100,7 @@ def test_another_header_is_refused_by_name(path, header, named):
 
 
 def test_two_writers_are_refused(path):
-    with Journal(path, HEADER), pytest.raises(UserError, match="is being written by another process"):
+    with Journal(path, HEADER), pytest.raises(UserError, match="is being written by this process"):
         Journal(path, HEADER)
     fill(path, a=1)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from weakref import WeakSet
 
 from filelock import FileLock, Timeout
 
 from stillroom.errors import UserError
 
+log = logging.getLogger(__name__)
+
 TEMPORARY = ".tmp"
+_ours: WeakSet[FileLock] = WeakSet()
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -39,14 +44,19 @@ def sync_folder(folder: Path) -> None:
 def only_writer(path: Path) -> FileLock:
     """Take the lock that makes this process the only writer of ``path``; a killed process lets go of it by itself.
 
+    While another process writes there, such as a run beside this one that has the same teacher, this one waits: what
+    the other pays for serves both.
+
     Raises:
-        UserError: another process holds it.
+        UserError: this process writes there already, and would wait for itself.
     """
-    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    if any(own.is_locked and own.lock_file == lock.lock_file for own in _ours):
+        raise UserError(f"{path} is being written by this process already; close it first, or use another path")
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"{path} is being written by another process; wait for it to end, or use another path"
-        ) from None
+        log.info("waiting for another process, which writes %s", path)
+        lock.acquire(poll_interval=0.2)
+    _ours.add(lock)
     return lock

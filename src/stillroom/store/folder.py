@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from stillroom.errors import UserError
 from stillroom.signals import Batch, Signals
@@ -34,38 +36,30 @@ class Store:
         """A new, empty store.
 
         Raises:
-            UserError: there is something at ``path`` already, or another process writes there.
+            UserError: there is something at ``path`` already, or this process writes there.
         """
         folder = Path(path)
-        if (folder / FILE).exists():
-            raise UserError(f"{folder} holds a store already; resume it, or choose another folder")
-        # A writer that was killed at its very first step leaves a header that has not got its name yet.
-        if folder.exists() and any(path.name != FILE + TEMPORARY for path in folder.iterdir()):
-            raise UserError(f"{folder} is not empty and holds no store; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = only_writer(folder)
-        manifest = Manifest.of(header, ())
-        manifest.write(folder)
-        return Writer(folder, manifest, lock)
+        with _alone(folder) as lock:
+            if (folder / FILE).exists():
+                raise UserError(f"{folder} holds a store already; resume it, or choose another folder")
+            return Writer(folder, _empty(folder, header), lock)
 
     @staticmethod
     def resume(path: str | Path, header: Header) -> Writer:
         """Go on writing a store, or create it where there is none; `Writer.missing` says what is left to do.
 
+        Where another process writes it, this one waits until that is done.
+
         Raises:
-            UserError: the store was made with other settings, its last file is damaged, or another process writes it.
+            UserError: the store was made with other settings, its last file is damaged, or this process writes it.
         """
         folder = Path(path)
-        if not (folder / FILE).exists():
-            return Store.create(folder, header)
-        lock = only_writer(folder)
-        try:
+        with _alone(folder) as lock:
+            if not (folder / FILE).exists():
+                return Writer(folder, _empty(folder, header), lock)
             manifest = Manifest.read(folder)
             refuse_mismatch(folder, manifest.header, header)
             return Writer(folder, manifest, lock)
-        except BaseException:
-            lock.release()
-            raise
 
     @classmethod
     def open(cls, path: str | Path, expect: Mapping[str, Any] | None = None) -> Store:
@@ -176,6 +170,28 @@ class Store:
             faults.append(find_fault(self.folder / entry.file, entry))
             tick(number, len(self._table.entries))
         return [fault for fault in faults if fault is not None]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[FileLock]:
+    """The lock on a folder; it is let go where no writer comes of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = only_writer(folder)
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _empty(folder: Path, header: Header) -> Manifest:
+    # A writer that was killed at its very first step leaves a header that has not got its name yet.
+    if folder.exists() and any(path.name != FILE + TEMPORARY for path in folder.iterdir()):
+        raise UserError(f"{folder} is not empty and holds no store; choose another folder")
+    folder.mkdir(exist_ok=True)
+    manifest = Manifest.of(header, ())
+    manifest.write(folder)
+    return manifest
 
 
 def _bytes_per_position(name: str, signal: Signal, entries: Sequence[ShardEntry]) -> float:

@@ -36,7 +36,7 @@ class Journal:
         note: what was dropped at the end of a file that a killed process had left, or None.
 
     Raises:
-        UserError: the file was made with another header, a line of it is damaged, or another process writes it.
+        UserError: the file was made with another header, a line of it is damaged, or this process writes it.
     """
 
     def __init__(self, path: str | Path, header: Mapping[str, Any]) -> None:
