@@ -396,7 +396,7 @@ class Recipe(_Strict):
     def decides(self) -> dict[str, Any]:
         """All that the method's weights depend on."""
         state = self.model_dump(mode="json", exclude=_DECIDE_NOTHING)
-        for free in ("log_every", "save_every", "keep", "trackers", "device", "fused"):
+        for free in ("log_every", "save_every", "keep", "trackers", "device", "fused", "sharded"):
             state["train"].pop(free)
         return state
 
