@@ -48,8 +48,9 @@ def recipe(place: str) -> dict:
 
 
 def stillroom() -> dict[str, float]:
+    from stillroom.asking import label
     from stillroom.recipe import check
-    from stillroom.run import execute, label
+    from stillroom.run import execute
 
     with tempfile.TemporaryDirectory() as place:
         asked = check(recipe(place))

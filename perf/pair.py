@@ -94,9 +94,10 @@ def recipe(output: str, method: dict, **train) -> dict:
 
 def training(asked: Recipe) -> Callable[[], Trained]:
     """All that a recipe of ours opens and reads before its training, done; what is given back trains."""
+    from stillroom.asking import open_teacher
     from stillroom.checks import build_method
     from stillroom.rows import load_rows
-    from stillroom.run import open_teacher, train_one
+    from stillroom.run import train_one
     from stillroom.students.open import open_student
 
     teachers, rows = open_teacher(asked), load_rows(asked)

@@ -19,8 +19,8 @@ STEPS, WINDOW = 64, 32
 
 
 def steps_a_second(method: dict, rows: list[dict], batch_size: int, **teacher) -> dict[str, float]:
+    from stillroom.asking import label
     from stillroom.recipe import check
-    from stillroom.run import label
 
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "rows.jsonl"

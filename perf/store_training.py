@@ -14,8 +14,8 @@ from versus import Bar, Figure, main
 
 
 def steps_a_second(cache: bool) -> dict[str, float]:
+    from stillroom.asking import label
     from stillroom.recipe import check
-    from stillroom.run import label
 
     with tempfile.TemporaryDirectory() as place:
         plain = recipe(place, {"name": "forward_kl"}) | {

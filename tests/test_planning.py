@@ -11,10 +11,10 @@ from tests.contracts import worlds
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfig
 
 from stillroom import planning, sizes
+from stillroom.asking import label
 from stillroom.checks import build_method
 from stillroom.engine.schedule import SHAPES
 from stillroom.recipe import Cut, Scratch, check
-from stillroom.run import label
 from stillroom.store import Store
 from stillroom.students.open import new_model
 from stillroom.students.truncate import keep_layers

@@ -65,7 +65,7 @@ def label(recipe: str | Path | None = None, *, overrides: Sequence[str] = (), **
     Raises:
         UserError: there is no teacher that runs here, or its signals can't be kept.
     """
-    from stillroom.run import label as run
+    from stillroom.asking import label as run
 
     return run(make_recipe(recipe, overrides, keys))
 

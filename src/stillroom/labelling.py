@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelerate import PartialState
 from tqdm.auto import tqdm
@@ -20,10 +21,13 @@ from stillroom.engine.encoding import encode
 from stillroom.engine.loop import read
 from stillroom.engine.precision import resolve
 from stillroom.errors import UserError
-from stillroom.signals import Batch, Signals
 from stillroom.store import Header, Signal, Store
+from stillroom.store.batches import rows_of
+from stillroom.store.shards import Rows as Encoded
+from stillroom.store.shards import encode as encode_rows
+from stillroom.store.writer import Writer
 from stillroom.teachers import Teacher
-from stillroom.views.base import digest, make_batch, tokenizer_hash
+from stillroom.views.base import View, digest, make_batch, tokenizer_hash
 from stillroom.views.load import Opened
 
 if TYPE_CHECKING:
@@ -38,6 +42,51 @@ CACHEABLE = ("embedding", "tower:image", "tower:text", "scale", "bias", "logits"
 FLUSH_SECONDS = 20.0
 
 
+@dataclass(frozen=True)
+class Labeller:
+    """From encoded rows to what a store keeps of them: what one worker does, whichever engine calls it.
+
+    Attributes:
+        teacher: asked.
+        view: its view of the rows.
+        device: where it computes.
+        needs: what it is asked for.
+        header: of the store.
+    """
+
+    teacher: Teacher
+    view: View
+    device: Any
+    needs: tuple[str, ...]
+    header: Header
+
+    def __call__(self, rows: Sequence[dict[str, Any]], wanted: Container[str]) -> Encoded:
+        """The rows of a batch that are wanted, each once though it may occur twice."""
+        batch = make_batch(self.view, None, rows).to(self.device)
+        emitted = self.teacher(batch, self.needs).map(lambda tensor: tensor.cpu())
+        batch = batch.to("cpu")
+        first = {name: place for place, name in reversed(list(enumerate(batch.ids)))}
+        places = [place for place, name in enumerate(batch.ids) if name in wanted and first[name] == place]
+        kept = {name: _take(values, places) for name, values in rows_of(self.header, batch, emitted).items()}
+        return encode_rows(self.header, [batch.ids[place] for place in places], kept)
+
+
+class Task(NamedTuple):
+    """A batch to label: the places of its rows in their source, and the ids that are kept of it."""
+
+    places: list[int]
+    wanted: list[str]
+
+
+Engine = Callable[[Labeller, Any, Sequence[Task]], Iterator[Encoded]]
+
+
+def in_process(labeller: Labeller, source: Any, tasks: Sequence[Task]) -> Iterator[Encoded]:
+    """The engine that works in this process."""
+    for task in tasks:
+        yield labeller(read(source, task.places), task.wanted)
+
+
 def keep_signals(
     recipe: Recipe,
     name: str,
@@ -47,6 +96,7 @@ def keep_signals(
     rows: Sequence[Any],
     *,
     temperature: float = 1.0,
+    engine: Engine = in_process,
 ) -> Path:
     """The folder of a store that holds the teacher's signals on all of these rows; only missing ones are computed.
 
@@ -58,6 +108,7 @@ def keep_signals(
         needs: what the method asks of the teacher.
         rows: raw rows, train and validation.
         temperature: that distributions are kept at.
+        engine: who works through the batches; what it gives comes in their order.
 
     Raises:
         UserError: a signal that can't be kept.
@@ -71,18 +122,13 @@ def keep_signals(
     precision = resolve(recipe.train.precision, recipe.train.device)
     header = header_of(name, opened, signals, temperature=temperature, precision=precision)
     size = recipe.train.micro_batch or min(recipe.train.batch_size, 64)
-
-    def ask(batch_rows: list[dict[str, Any]]) -> tuple[Batch, Signals]:
-        batch = make_batch(opened.view, None, batch_rows).to(_device(opened.model))
-        return batch, teacher(batch, needs).map(lambda tensor: tensor.cpu())
-
+    labeller = Labeller(teacher, opened.view, _device(opened.model), needs, header)
     folder = kept_at("signals", name, header.model_dump_json())
 
     def fill() -> None:
         with Store.resume(folder, header) as writer:
             for source in encoded:
-                for batch, emitted in _asked(source, writer, size, ask):
-                    _keep_new(writer, batch.to("cpu"), emitted)
+                _fill(writer, engine, labeller, source, size)
 
     by_the_first(fill)
     return folder
@@ -103,41 +149,37 @@ def by_the_first(fill: Callable[[], None]) -> None:
     here.wait_for_everyone()
 
 
-def _asked(
-    source: Any, writer: Any, size: int, ask: Callable[[list[dict[str, Any]]], tuple[Batch, Signals]]
-) -> Iterator[tuple[Batch, Signals]]:
-    """The batches of a source that the store lacks something of, by length; flushed now and then."""
-    keys = [row.get("ids") or [row["id"]] for row in source["student"]]
-    lengths = source["length"][:]
-    # A text that two rows share is left to the first of them. So what is still to do after a kill is the rest of what
-    # was to do, in the same batches: a model's numbers may differ in their last bits from one batch to another.
-    absent, known = [], set[str]()
-    for place in sorted(range(len(keys)), key=lambda place: (-lengths[place], place)):
-        new = {keys[place][number] for number in writer.missing(keys[place])} - known
-        if new:
-            absent.append(place)
-            known |= new
-    flushed = time.monotonic()
-    bar = tqdm(total=len(absent), unit="row", desc="label", disable=None, dynamic_ncols=True, leave=False)
-    for start in range(0, len(absent), size):
-        places = absent[start : start + size]
-        yield ask(read(source, places))
-        bar.update(len(places))
+def _fill(writer: Writer, engine: Engine, labeller: Labeller, source: Any, size: int) -> None:
+    """Append what the store lacks of a source; flushed now and then."""
+    tasks = _tasks(writer, source, size)
+    total, flushed = sum(len(task.places) for task in tasks), time.monotonic()
+    bar = tqdm(total=total, unit="row", desc="label", disable=None, dynamic_ncols=True, leave=False)
+    for task, rows in zip(tasks, engine(labeller, source, tasks), strict=True):
+        writer.append_encoded(rows)
+        bar.update(len(task.places))
         if time.monotonic() - flushed > FLUSH_SECONDS:
             writer.flush()
             flushed = time.monotonic()
     bar.close()
 
 
-def _keep_new(writer: Any, batch: Batch, emitted: Signals) -> None:
-    """Keep the batch's rows that the store lacks, each text once though it may occur twice."""
-    from stillroom.store.batches import rows_of
+def _tasks(writer: Writer, source: Any, size: int) -> list[Task]:
+    """The batches of a source that the store lacks something of, longest rows first.
 
-    rows = rows_of(writer.header, batch, emitted)
-    first = {name: place for place, name in reversed(list(enumerate(batch.ids)))}
-    places = [place for place in writer.missing(batch.ids) if first[batch.ids[place]] == place]
-    taken = {signal: _take(values, places) for signal, values in rows.items()}
-    writer.append([batch.ids[place] for place in places], taken)
+    A text that two rows share is left to the first of them. So what is still to do after a kill is the rest of what was
+    to do, in the same batches: a model's numbers may differ in their last bits from one batch to another.
+    """
+    keys = [row.get("ids") or [row["id"]] for row in source["student"]]
+    lengths = source["length"][:]
+    absent, known = dict[int, list[str]](), set[str]()
+    for place in sorted(range(len(keys)), key=lambda place: (-lengths[place], place)):
+        missing = [keys[place][number] for number in writer.missing(keys[place])]
+        if new := [name for name in dict.fromkeys(missing) if name not in known]:
+            absent[place] = new
+            known.update(new)
+    places = list(absent)
+    chunks = [places[start : start + size] for start in range(0, len(places), size)]
+    return [Task(chunk, [name for place in chunk for name in absent[place]]) for chunk in chunks]
 
 
 def _take(values: Any, places: list[int]) -> Any:

@@ -6,14 +6,12 @@ was measured, the report. A killed run goes on from there with ``resume``.
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,43 +20,36 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import PartialState
 
 from stillroom import catalog
+from stillroom.asking import at_work, copy_of, open_teacher, processes, single, teacher_of
 from stillroom.checks import (
     UNTRAINED,
     agree,
-    build_method,
     build_methods,
-    check_group,
     check_labels,
-    check_teacher,
 )
 from stillroom.data.rows import chosen_alone, recognise
 from stillroom.engine import together
 from stillroom.engine.encoding import Counts, encode
 from stillroom.engine.loop import Trained, Trainer, micro_batches, read, seed_all
-from stillroom.engine.precision import resolve
-from stillroom.engine.sharding import shard
 from stillroom.errors import UserError
-from stillroom.labelling import keep_signals
 from stillroom.measuring import SUITES, Measured, Suite, check_suites, measure_all
 from stillroom.method import Objective, Writing
-from stillroom.recipe import Model, Recipe
+from stillroom.recipe import Recipe
 from stillroom.recipe import check as check_recipe
 from stillroom.rows import FOLDER, Rows, accounts_of, load_rows
 from stillroom.signals import Batch, Signals
-from stillroom.store import Store
 from stillroom.store.header import differences
 from stillroom.students.open import open_student
-from stillroom.teachers import CachedTeacher, GroupTeacher, LearningTeacher, LocalTeacher, Teacher
-from stillroom.texts import keep_texts, with_teacher_texts
+from stillroom.teachers import LocalTeacher, Teacher
+from stillroom.texts import with_teacher_texts
 from stillroom.views.base import View, make_batch
 from stillroom.views.causal_lm import CausalLM
 from stillroom.views.encoder import TextClassifier
 from stillroom.views.graph import NodeView
 from stillroom.views.image import ImageClassifier
-from stillroom.views.load import Opened, open_model
+from stillroom.views.load import Opened
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +111,7 @@ def distill(recipe: Recipe, *, resume: bool = False, command: str | None = None)
     began = time.monotonic()
     with together.watched():
         run = execute(recipe, resume=resume)
-    if not _processes(recipe).is_main_process:
+    if not processes(recipe).is_main_process:
         return run
     _write_run(run, began, command)
     from stillroom.report import write_card, write_report
@@ -145,8 +136,8 @@ def execute(recipe: Recipe, *, resume: bool = False, suites: Mapping[str, Suite]
     _refuse_what_is_there(run.folder, recipe, resume)
     teachers = open_teacher(recipe)
     rows = load_rows(recipe)  # after the teacher is found, since rows may have to be paid for
-    start = open_student(recipe.student, recipe.task, _single(teachers), rows.texts, recipe.train.seed)
-    here = _processes(recipe)  # from here on only the first of them can save a model, and a new student was just saved
+    start = open_student(recipe.student, recipe.task, single(teachers), rows.texts, recipe.train.seed)
+    here = processes(recipe)  # from here on only the first of them can save a model, and a new student was just saved
     check_labels(*_labelled(rows, start))
     if said := agree([teacher.view for teacher in teachers.values()], start.view, objectives):
         log.info("%s", said)
@@ -207,59 +198,6 @@ def _everybody(
     return found
 
 
-def label(recipe: Recipe) -> Path:
-    """Make the recipe's rows, run its teacher once over them, and keep what the method asks of it.
-
-    Returns:
-        The folder of the store, which `distill` finds again by itself; of a teacher behind an endpoint, the journal of
-        its answers; where steps of synthesis make the rows and the method has no teacher, the folder of these rows.
-
-    Raises:
-        UserError: the method asks the teacher for nothing, or its signals can't be kept.
-    """
-    objective = build_method(recipe.method)
-    if any(source.steps for source in recipe.data.train) and not objective.needs.teacher:
-        load_rows(recipe)
-        return recipe.folder / FOLDER
-    if recipe.teacher is None or recipe.teacher.group is not None:
-        raise UserError("there is nothing to label without a single teacher; give the recipe teacher.model")
-    recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"cache": True})})
-    needs = objective.needs.teacher
-    if not needs:
-        raise UserError(f"there is nothing to label: {recipe.method.name!r} asks the teacher for nothing")
-    check_teacher(recipe, {recipe.method.name: objective})
-    opened, rows = _single(open_teacher(recipe)), load_rows(recipe)
-    if "text" in needs:
-        with _at_work(recipe, opened):
-            return [keep_texts(recipe, opened, source, objective.writing).place for source in rows.train][-1]
-    assert opened is not None
-    return _keep(recipe, objective, opened, rows)
-
-
-def open_teacher(recipe: Recipe) -> dict[str, Opened]:
-    """The teachers by name; a single one is called ``teacher``. Empty without a teacher, or with one at an endpoint."""
-    return {name: _open(model, recipe) for name, model in recipe.teachers.items()}
-
-
-def _open(model: Model, recipe: Recipe) -> Opened:
-    if model.model is None:
-        raise UserError("a teacher must be a saved model; give its folder or hub id")
-    length = model.max_length or recipe.student.max_length
-    options = model.options | ({"max_length": length} if length else {})
-    dtype = getattr(torch, model.dtype)
-    kind = model.kind or recipe.task
-    return open_model(model.model, kind, revision=model.revision, dtype=dtype, attention=model.attention, **options)
-
-
-def copy_of(opened: Opened) -> Opened:
-    """The same, with a model of its own."""
-    return opened._replace(model=copy.deepcopy(opened.model))
-
-
-def _single(teachers: dict[str, Opened]) -> Opened | None:
-    return next(iter(teachers.values()), None)
-
-
 def _labelled(rows: Rows, start: Opened) -> tuple[list[Any], int]:
     """The rows that a classifier learns classes from, and how many classes it has; no rows for other kinds."""
     if not (isinstance(start.view, TextClassifier | NodeView) or type(start.view) is ImageClassifier):
@@ -282,7 +220,7 @@ def train_one(
     """Train one student in place with one method; and the teacher too, where the method trains it."""
     keep = [recipe.teacher.route] if recipe.teacher and recipe.teacher.route else []
     asked = bool(objective.needs.asked)
-    opened = _single(teachers) if asked else None
+    opened = single(teachers) if asked else None
     cached = recipe.teacher is not None and recipe.teacher.cache
     same = opened is None or cached or opened.view.fingerprint == student.view.fingerprint
     other = None if same or opened is None else opened.view
@@ -292,8 +230,8 @@ def train_one(
     encoded, counts = _encode_all(usable(objective, rows.train), student, other, keep)
     aside = rows.validation if not rows.validation or _compares(objective) else chosen_alone(rows.validation)
     held_out = encode(aside, student.view, other, keep=keep, name="validation")[0] if aside else []
-    device = _processes(recipe).device
-    teacher = _teacher(recipe, teachers, objective, rows) if asked else None
+    device = processes(recipe).device
+    teacher = teacher_of(recipe, teachers, objective, rows) if asked else None
     seed_all(recipe.train.seed, -1, 0)
     student.model.to(device)
     sample = make_batch(student.view, other, read(encoded, list(range(min(2, len(encoded)))))).to(device)
@@ -371,62 +309,10 @@ def _encode_all(sources: list[Any], student: Opened, other: Any, keep: list[str]
 
 def _teacher_writes(recipe: Recipe, teachers: dict[str, Opened], rows: Rows, writing: Writing) -> Rows:
     """The training rows with the teacher's answers; validation rows keep theirs, as that is what is measured."""
-    opened = _single(teachers)
-    with _at_work(recipe, opened):
+    opened = single(teachers)
+    with at_work(recipe, opened):
         asked = [chosen_alone(source) for source in rows.train]
         return Rows([with_teacher_texts(recipe, opened, source, writing) for source in asked], rows.validation)
-
-
-def _teacher(recipe: Recipe, teachers: dict[str, Opened], objective: Objective, rows: Rows) -> Teacher:
-    """Who is asked in training: live teachers on the device, or what the single one's cache holds, without a model."""
-    assert recipe.teacher is not None
-    if recipe.teacher.cache:
-        return CachedTeacher(Store.open(_keep(recipe, objective, teachers["teacher"], rows)))
-    device = _processes(recipe).device
-    if objective.trains_teacher:
-        return LearningTeacher(teachers["teacher"].model.to(device), teachers["teacher"].view)
-    precision = resolve(recipe.train.precision, recipe.train.device)
-    here = {name: _placed(opened.model, recipe) for name, opened in teachers.items()}
-    local = {name: LocalTeacher(here[name], opened.view, precision) for name, opened in teachers.items()}
-    if recipe.teacher.group is None:
-        return local["teacher"]
-    check_group({name: opened.view for name, opened in teachers.items()})
-    return GroupTeacher(local, route=recipe.teacher.route, mix=recipe.teacher.mix)
-
-
-def _placed(model: Any, recipe: Recipe) -> Any:
-    """A teacher on this process's device; shared out among the processes, where the recipe says so."""
-    here = _processes(recipe)
-    if not recipe.train.sharded or here.num_processes == 1:
-        return model.to(here.device)
-    return shard(copy.deepcopy(model).requires_grad_(False), here.device)
-
-
-def _keep(recipe: Recipe, objective: Objective, opened: Opened, rows: Rows) -> Path:
-    """The store of what the method asks of the teacher on all rows; what it lacks is computed on the device."""
-    assert recipe.teacher is not None and recipe.teacher.model is not None
-    everything = [*rows.train, *([rows.validation] if rows.validation else [])]
-    temperature = float(getattr(objective, "temperature", 1.0))
-    precision = resolve(recipe.train.precision, recipe.train.device)
-    teacher, needs = LocalTeacher(opened.model, opened.view, precision), objective.needs.asked
-    together.begin("labelling")
-    with _at_work(recipe, opened):
-        return keep_signals(recipe, recipe.teacher.model, teacher, opened, needs, everything, temperature=temperature)
-
-
-@contextmanager
-def _at_work(recipe: Recipe, opened: Opened | None) -> Iterator[None]:
-    """The teacher on the device, and off it afterwards: what it says is kept, and training has the room."""
-    if opened is not None:
-        opened.model.to(_processes(recipe).device)
-    yield
-    if opened is not None:
-        opened.model.to("cpu")
-
-
-def _processes(recipe: Recipe) -> PartialState:
-    """The processes that this run was launched as, and this one's device."""
-    return PartialState(cpu=recipe.train.device == "cpu")
 
 
 # --- measuring and writing down ---------------------------------------------------------------------------------------

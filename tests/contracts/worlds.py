@@ -11,6 +11,7 @@ from datasets import Dataset
 from tests.contracts.kinds import GRAPH, KINDS, TEXTS, Kind, graph
 
 from stillroom import catalog
+from stillroom.asking import copy_of
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import Trainer
 from stillroom.engine.settings import Train
@@ -19,7 +20,6 @@ from stillroom.method import Objective, Step
 from stillroom.methods._template import Template
 from stillroom.methods.baselines import BASELINES
 from stillroom.recipe import Scratch, task_of
-from stillroom.run import copy_of
 from stillroom.students.open import new_model
 from stillroom.teachers import LearningTeacher, LocalTeacher
 from stillroom.views.base import View, make_batch

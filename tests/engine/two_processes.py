@@ -12,12 +12,12 @@ from datasets import Dataset
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
+from stillroom.checks import build_method
 from stillroom.engine.encoding import encode
 from stillroom.engine.loop import Trainer
 from stillroom.engine.settings import Train
 from stillroom.engine.sharding import shard
 from stillroom.recipe import Method
-from stillroom.run import build_method
 from stillroom.teachers import LocalTeacher
 from stillroom.views.load import open_model
 

@@ -8,12 +8,13 @@ import json
 import pytest
 from tests.servers import limited_server
 
+from stillroom.asking import label
 from stillroom.data.files import load
 from stillroom.errors import UserError
 from stillroom.planning import plan
 from stillroom.recipe import check
 from stillroom.rows import load_rows
-from stillroom.run import distill, label
+from stillroom.run import distill
 from stillroom.synthesis import recipe_steps
 from stillroom.synthesis.settings import names_in
 

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillroom import texts
+from stillroom.asking import label
 from stillroom.blocks.sampler import hypotheses
 from stillroom.checks import build_method, build_methods
 from stillroom.errors import UserError
@@ -24,7 +25,7 @@ from stillroom.evaluate.generation import sentence_bleu
 from stillroom.method import Step, Writing
 from stillroom.methods.language.seqkd import SeqKD, smallest
 from stillroom.recipe import Method, Scratch, check
-from stillroom.run import execute, label
+from stillroom.run import execute
 from stillroom.signals import Batch, Signals, TopK
 from stillroom.students.open import new_model
 from stillroom.views.load import open_model

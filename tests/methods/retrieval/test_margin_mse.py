@@ -6,11 +6,11 @@ pytest tests/methods/retrieval/test_margin_mse.py
 import pytest
 import torch
 
+from stillroom.checks import build_method
 from stillroom.errors import UserError
 from stillroom.method import Step
 from stillroom.methods.retrieval.margin_mse import MarginMSE
 from stillroom.recipe import Method
-from stillroom.run import build_method
 from stillroom.signals import Batch, Signals
 
 STEP = Step(0, 1)
