@@ -34,7 +34,7 @@ from stillroom.views.locate import locate
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 LAYERS, VOCABULARY, WARM_UP = (0, 5), 6000, 80
 ROWS = {"train": 5000, "validation": 60}
-POOL, QUERIES, CANDIDATES = 1000, 500, 10
+POOL, QUERIES, CANDIDATES = 500, 400, 10
 NEGATIVES, AMONG = 1, 20  # others of a row, drawn from so many that BM25 likes best
 WINDOW = 32
 SCALE = 20.0  # of cosines, in the training of both models
@@ -173,7 +173,7 @@ SUITES: dict[str, Suite] = {
 # --- benches ----------------------------------------------------------------------------------------------------------
 
 
-def _recipe(smoke: bool, *, method: Any, against: list[Any], steps: int = 120, rate: float = 2e-4) -> dict[str, Any]:
+def _recipe(smoke: bool, *, method: Any, against: list[Any], steps: int = 100, rate: float = 2e-4) -> dict[str, Any]:
     return {
         "task": "bi-encoder",
         "teacher": {"model": teacher(), "cache": True},
