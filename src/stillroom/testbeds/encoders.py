@@ -175,7 +175,7 @@ BENCHES: dict[str, Bench] = {
                 "mlm",
                 "untrained",
             ],
-            steps=250,
+            steps=200,
             rate=1e-3,
         ),
         suites=SUITES,
