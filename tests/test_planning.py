@@ -4,14 +4,17 @@
 """
 
 import json
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
 
 import pytest
 import torch
 from tests.contracts import worlds
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfig
 
-from stillroom import planning, sizes
-from stillroom.asking import label
+from stillroom import footprint, planning, sizes
+from stillroom.asking import copy_of, label, open_teacher
 from stillroom.checks import build_method
 from stillroom.engine.schedule import SHAPES
 from stillroom.recipe import Cut, Scratch, check
@@ -49,7 +52,7 @@ def test_the_memory_of_a_step_by_hand():
     train = {"batch_size": 8, "micro_batch": 2}
     told = recipe(teacher={"model": "t", "dtype": "bfloat16"}, method="forward_kl", train=train | {"fused": False})
     main = build_method(told.method)
-    found = sizes.memory(told, main, student, [teacher], longest=5)
+    found = footprint.memory(told, main, student, [teacher], longest=5)
     a_row = 3 * (34 * 5 * 10 + 5 * 2 * 5 * 5)  # Korthikanti et al. 2022, equation 2, in bytes of half precision
     assert found == {
         "student weights": 4000,
@@ -63,11 +66,11 @@ def test_the_memory_of_a_step_by_hand():
     half = recipe(
         teacher={"model": "t", "cache": True}, method="forward_kl", train=train | {"precision": "bf16", "fused": False}
     )
-    found = sizes.memory(half, main, student, [teacher], longest=5)
+    found = footprint.memory(half, main, student, [teacher], longest=5)
     assert found["student activations"] == 2 * a_row and "teacher logits" not in found
     assert found["student logits"] == 2 * 5 * 50 * 2 * (2 + 4)
     plain = recipe(train=train | {"optimizer": "sgd"})
-    found = sizes.memory(plain, build_method(plain.method), student, [], longest=5)
+    found = footprint.memory(plain, build_method(plain.method), student, [], longest=5)
     assert found["optimizer"] == 4000 and "teacher weights" not in found
 
 
@@ -75,18 +78,19 @@ def test_the_memory_of_logits_that_are_never_made_by_hand():
     student = sizes.Size(parameters=1000, layers=3, width=10, heads=2, vocabulary=100_000, classes=0)
     teacher = sizes.Size(parameters=7000, layers=9, width=20, heads=4, vocabulary=120_000, classes=0)
     told = recipe(teacher="t", method="forward_kl", train={"batch_size": 2})
-    found = sizes.logits_memory(told, build_method(told.method), student, [teacher], longest=500)
+    found = footprint.logits_memory(told, build_method(told.method), student, [teacher], longest=500)
     whole = 2 * 500 * (100_000 * 2 * 8 + 120_000 * 8)  # both models' logits and log-probs, and gradients of ours
     assert found == ({"logits of a chunk": 64 * 2**20}, whole - 64 * 2**20)
-    assert "logits of a chunk" in sizes.memory(told, build_method(told.method), student, [teacher], longest=500)
-    few = sizes.logits_memory(told, build_method(told.method), student, [teacher], longest=1)
+    assert "logits of a chunk" in footprint.memory(told, build_method(told.method), student, [teacher], longest=500)
+    few = footprint.logits_memory(told, build_method(told.method), student, [teacher], longest=1)
     assert few[0] == {"logits of a chunk": 2 * 100_000 * 4 * 4}  # four such tensors at once
     mixed = recipe(teacher={"group": {"a": "t", "b": "u"}, "mix": {"a": 1, "b": 1}}, method="forward_kl")
     assert (
-        "teacher logits" in sizes.logits_memory(mixed, build_method(mixed.method), student, [teacher] * 2, longest=5)[0]
+        "teacher logits"
+        in footprint.logits_memory(mixed, build_method(mixed.method), student, [teacher] * 2, longest=5)[0]
     )
     whole_ones = recipe(teacher="t", method="uld")
-    assert sizes.logits_memory(whole_ones, build_method(whole_ones.method), student, [teacher], longest=5)[1] == 0
+    assert footprint.logits_memory(whole_ones, build_method(whole_ones.method), student, [teacher], longest=5)[1] == 0
 
 
 @pytest.mark.parametrize("layers", [[0], [0, -1], [1]])
@@ -175,3 +179,76 @@ def test_schedules_are_all_known_to_the_recipe():
     from stillroom.engine.settings import Train
 
     assert set(Train.model_fields["schedule"].annotation.__args__) == set(SHAPES)
+
+
+# --- what a plan says of memory, held to what PyTorch then allocates --------------------------------------------------
+
+SMALL_LLAMA = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+VIT = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+PICTURES = {"image_size": 32, "patch_size": 4, "num_labels": 10}
+TRAIN = {"steps": 2, "batch_size": 16, "device": "cpu", "evaluate_every": 0, "save_every": 0}
+
+
+def language(method):
+    """A teacher and a student of 3 layers, on rows of some 150 tokens."""
+    texts = [f"{n} plus {n} is {n + n}, " + "which is so and will stay so; " * 6 for n in range(60)]
+    prompts = [{"prompt": text[:100], "completion": text[100:]} for text in texts]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    for name, tokenizer in (("teacher", None), ("student", "teacher")):
+        made = Scratch(architecture="llama", config=SMALL_LLAMA, tokenizer=tokenizer, vocabulary=500)
+        new_model(made, "language", lambda: texts, Path(name))
+    return {"task": "language", "teacher": "teacher", "student": "student", "data": "rows.jsonl", "method": method}
+
+
+def embeddings():
+    """Two of MiniLM's six layers learn its vectors, which are kept."""
+    texts = [
+        {"text": f"A sentence of some length about the number {n} and whatever follows it. " * 3} for n in range(60)
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    teacher = {"model": "sentence-transformers/all-MiniLM-L6-v2", "max_length": 64, "cache": True}
+    student = {"cut": {"of": "teacher", "layers": [0, 5]}, "max_length": 64}
+    keys = {"task": "embeddings", "teacher": teacher, "student": student, "data": "rows.jsonl"}
+    return keys | {"method": {"name": "embedding_match", "similarity": 0.0}}
+
+
+def pictures():
+    """A small vision transformer on digits."""
+    student = {"new": {"architecture": "vit", "config": VIT | PICTURES}}
+    return {"task": "image", "student": student, "data": "digits", "method": "sft"}
+
+
+def allocated(call):
+    """The most bytes that tensors had at once, of those made in the call, as PyTorch's profiler saw them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        call()
+    changes = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        partial(language, "forward_kl"),
+        partial(language, {"name": "gkd", "lmbda": 1.0, "max_new_tokens": 20}),
+        embeddings,
+        pictures,
+    ],
+    ids=["language", "on-policy", "embeddings", "vision"],
+)
+def test_the_memory_of_a_step_is_what_the_plan_said(keys, tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    asked = check({"name": "r", "train": TRAIN} | keys())
+    said = planning.plan(asked).memory
+    teachers, rows = open_teacher(asked), load_rows(asked)
+    teacher = teachers.get("teacher")
+    start = open_student(asked.student, asked.task, teacher, rows.texts, 0)
+    method = build_method(asked.method)
+    train_one(asked, method, copy_of(start), teachers, rows, tmp_path / "first", False)  # what a store needs is there
+    method = build_method(asked.method)
+    found = allocated(lambda: train_one(asked, method, start, teachers, rows, tmp_path / "second", False))
+    there = said["student weights"] + said.get("teacher weights", 0)
+    assert sum(said.values()) == pytest.approx(found + there, rel=0.2)

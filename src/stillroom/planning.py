@@ -6,6 +6,7 @@ where the memory goes, what a cache would weigh; and it refuses, in one sentence
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 from stillroom.checks import agree, build_methods, check_group, check_labels
 from stillroom.engine.encoding import Counts, encode
 from stillroom.errors import UserError
+from stillroom.footprint import logits_memory, memory, pass_of
 from stillroom.labelling import of_distributions
 from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
 from stillroom.recipe import Model, Recipe, Static
 from stillroom.rows import Rows, foresee
-from stillroom.sizes import Size, config_of, config_size, cut_size, logits_memory, memory, static_size
+from stillroom.sizes import Size, config_of, config_size, cut_size, static_size
 from stillroom.store.codec import CODECS
 from stillroom.students.open import NO_TEACHER, new_config, texts_of, train_tokenizer
 from stillroom.synthesis.recipe_steps import Made
@@ -40,11 +42,12 @@ class Sample:
     """Up to 1,000 rows of each source, as the student reads them.
 
     counts: what became of them. longest: the tokens of the longest row that is left. embeddings, scores: how many
-    vectors and scores a teacher would give for them.
+    vectors and scores a teacher would give for them. row: the longest itself.
     """
 
     counts: Counts
     longest: int
+    row: dict[str, Any]
     embeddings: int
     scores: int
 
@@ -133,9 +136,13 @@ def plan(recipe: Recipe) -> Plan:
     sample = _sampled(rows, view)
     student = _student_size(recipe, config)
     asked = recipe.teachers if main.needs.teacher else {}
-    teacher_sizes = [
-        config_size(config_of(model.model, model.revision, model.kind or recipe.task), model.kind or recipe.task)
-        for model in asked.values()
+    configs = {name: config_of(model.model, model.revision, model.kind or recipe.task) for name, model in asked.items()}
+    teacher_sizes = [config_size(configs[name], model.kind or recipe.task) for name, model in asked.items()]
+    row, kind = sample.row, recipe.student.kind or recipe.task
+    own = pass_of(view, _made_smaller(recipe, config), kind, row, recipe, main.needs.student, learns=True)
+    passes = [
+        pass_of(teachers[name], configs[name], model.kind or recipe.task, row, recipe, main.needs.asked, learns=False)
+        for name, model in asked.items()
     ]
     total = sum(len(source) for source in rows.train)
     steps = recipe.train.steps or math.ceil(recipe.train.epochs * -(-total // recipe.train.batch_size))
@@ -149,7 +156,15 @@ def plan(recipe: Recipe) -> Plan:
         tokens=tokens,
         flops=6.0 * student.worked * tokens
         + sum((6.0 if main.trains_teacher else 2.0) * size.worked * tokens for size in teacher_sizes),
-        memory=memory(recipe, main, student, teacher_sizes, sample.longest),
+        memory=memory(
+            recipe,
+            main,
+            student,
+            teacher_sizes,
+            sample.longest,
+            own=own,
+            asked=[one for one in passes if one is not None],
+        ),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
         saved=logits_memory(recipe, main, student, teacher_sizes, sample.longest)[1],
         warnings=warnings,
@@ -236,6 +251,7 @@ def _sampled(rows: Rows, view: View) -> Sample:
     return Sample(
         counts=sum((counts for _, counts in parts), Counts()),
         longest=max(max(part["length"]) for part, _ in parts),
+        row=max(encoded, key=lambda row: row["length"]),
         embeddings=len({name for row in encoded for name in row.get("ids") or [row["id"]]}),
         scores=sum(len(row.get("candidates") or [0]) for row in encoded),
     )
@@ -273,6 +289,19 @@ def _student_config(recipe: Recipe, view: View) -> Any:
         assert recipe.teacher is not None
         return config_of(recipe.teacher.model, recipe.teacher.revision, kind)
     return config_of(student.model if made_of is None else made_of.of, student.revision, kind)
+
+
+def _made_smaller(recipe: Recipe, config: Any) -> Any:
+    """The configuration of a student that is cut out of a model: fewer layers, a smaller vocabulary."""
+    cut = recipe.student.cut
+    if cut is None:
+        return config
+    config = copy.deepcopy(config)
+    if cut.layers is not None:
+        config.num_hidden_layers = len(cut.layers)
+    if cut.vocabulary is not None:
+        config.vocab_size = min(cut.vocabulary, config.vocab_size)
+    return config
 
 
 def _student_size(recipe: Recipe, config: Any) -> Size:

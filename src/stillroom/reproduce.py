@@ -126,13 +126,10 @@ def _in_turn(one: Callable[[int], list[dict[str, Any]]], seeds: Sequence[int]) -
 
 
 def _side_by_side(one: Callable[[int], list[dict[str, Any]]], seeds: Sequence[int], workers: int) -> Measured:
-    cores, left = os.cpu_count() or 1, len(seeds) % workers
+    share = max(1, (os.cpu_count() or 1) // workers)
     fresh = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in the middle of their work
-    with ProcessPoolExecutor(workers, fresh, initializer=_begin) as pool:
-        running = {}
-        for place, seed in enumerate(seeds):
-            beside = left if place >= len(seeds) - left else workers  # the last round may have cores to spare
-            running[pool.submit(_by_threads, max(1, cores // beside), one, seed)] = seed
+    with ProcessPoolExecutor(workers, fresh, initializer=_begin, initargs=(share,)) as pool:
+        running = {pool.submit(one, seed): seed for seed in seeds}
         try:
             for done in as_completed(running):
                 yield running[done], done.result()
@@ -140,17 +137,13 @@ def _side_by_side(one: Callable[[int], list[dict[str, Any]]], seeds: Sequence[in
             pool.shutdown(cancel_futures=True)  # one seed failed: what has not begun stays undone
 
 
-def _begin() -> None:
-    """A worker's first act: silence about what the first process tells."""
+def _begin(threads: int) -> None:
+    """A worker's first act: its share of the cores, and silence about what the first process tells."""
     from stillroom.cli.logs import show_progress
 
+    torch.set_num_threads(threads)
     show_progress()
     logging.getLogger("stillroom").setLevel(logging.WARNING)
-
-
-def _by_threads(threads: int, one: Callable[[int], list[dict[str, Any]]], seed: int) -> list[dict[str, Any]]:
-    torch.set_num_threads(threads)
-    return one(seed)
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""What a model weighs, and what training it takes, from its configuration alone."""
+"""What a model weighs, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any
 import torch
 
 from stillroom.errors import UserError
-from stillroom.method import Objective
-from stillroom.objectives.chunks import BUFFERS, CHUNK_BYTES
-from stillroom.recipe import Cut, Recipe, Static
+from stillroom.recipe import Cut, Static
 from stillroom.students.open import from_config
 from stillroom.students.truncate import find_layers
 from stillroom.views.base import LibraryView
-from stillroom.views.causal_lm import CausalLM
 from stillroom.views.load import view_class
 from stillroom.views.locate import locate
 
@@ -60,7 +57,7 @@ def config_size(config: Any, kind: str) -> Size:
         return _library_size(view, config)
     text = config.get_text_config()
     return Size(
-        parameters=_parameters(_without_weights(config, kind)),
+        parameters=_parameters(without_weights(config, kind)),
         layers=int(getattr(text, "num_hidden_layers", 0) or 0),
         width=int(getattr(text, "hidden_size", 0) or 0),
         heads=int(getattr(text, "num_attention_heads", 0) or 0),
@@ -85,7 +82,7 @@ def _library_size(view: type[LibraryView], config: dict[str, Any]) -> Size:
     )
 
 
-def _without_weights(config: Any, kind: str) -> Any:
+def without_weights(config: Any, kind: str) -> Any:
     """The model that a configuration describes, its shapes alone."""
     with torch.device("meta"):
         return from_config(config, kind)
@@ -98,7 +95,7 @@ def _parameters(module: torch.nn.Module) -> int:
 
 def cut_size(config: Any, kind: str, cut: Cut) -> Size:
     """A model's numbers after the cut."""
-    model, whole = _without_weights(config, kind), config_size(config, kind)
+    model, whole = without_weights(config, kind), config_size(config, kind)
     parameters, layers = whole.parameters, whole.layers
     if cut.layers is not None:
         blocks = find_layers(model)[1]
@@ -132,60 +129,3 @@ def static_size(static: Static, encoder: Size) -> Size:
         classes=0,
         a_token=static.dimensions,
     )
-
-
-def memory(recipe: Recipe, main: Objective, student: Size, teachers: list[Size], longest: int) -> dict[str, int]:
-    """Bytes at the peak of a step, by term, with the longest row in every place of the micro-batch.
-
-    Activations are counted after Korthikanti et al. 2022 ("Reducing Activation Recomputation", equation 2): 34 T H + 5
-    a T^2 bytes a layer and row in half precision, twice that in float32.
-    """
-    train = recipe.train
-    rows = train.micro_batch or train.batch_size
-    width = 2 if train.precision in ("bf16", "fp16") else 4
-    states = {"adamw": 2, "adam": 2, "sgd": 1}[train.optimizer]
-    weights = student.parameters * BYTES[recipe.student.dtype]
-    a_row = student.layers * (34 * longest * student.width + 5 * student.heads * longest**2)
-    terms = {
-        "student weights": weights,
-        "student gradients": weights,
-        "optimizer": states * weights,
-        "student activations": rows * a_row * width // 2,
-    }
-    if recipe.teacher is not None and teachers:
-        dtypes = [model.dtype for model in recipe.teachers.values()]
-        terms["teacher weights"] = sum(
-            size.parameters * BYTES[dtype] for size, dtype in zip(teachers, dtypes, strict=True)
-        )
-        if main.trains_teacher:
-            each = sum(
-                rows * size.layers * (34 * longest * size.width + 5 * size.heads * longest**2) for size in teachers
-            )
-            terms["teacher gradients"] = terms["teacher weights"]
-            terms["optimizer"] += states * terms["teacher weights"]
-            terms["teacher activations"] = each * width // 2
-    return terms | logits_memory(recipe, main, student, teachers, longest)[0]
-
-
-def logits_memory(
-    recipe: Recipe, main: Objective, student: Size, teachers: list[Size], longest: int
-) -> tuple[dict[str, int], int]:
-    """Bytes of language models' logits at the peak of a step, by term; and how many a loss in chunks saves of them.
-
-    Whole logits: as the model gives them, then the log-probabilities in float32, and of the student's the gradient of
-    each. In chunks (`stillroom.objectives.chunks`) there are those of a few rows; several teachers give whole ones.
-    """
-    if view_class(recipe.student.kind or recipe.task) is not CausalLM:
-        return {}, 0
-    train = recipe.train
-    places = (train.micro_batch or train.batch_size) * longest
-    width = 2 if train.precision in ("bf16", "fp16") else 4
-    whole = {"student logits": places * student.vocabulary * 2 * (width + 4)}
-    if recipe.teacher is not None and not recipe.teacher.cache and main.needs.asked and teachers:
-        whole["teacher logits"] = places * max(size.vocabulary for size in teachers) * (width + 4)
-    if not train.fused or not main.rowwise or main.trains_teacher:
-        return whole, 0
-    found = {"logits of a chunk": min(CHUNK_BYTES, places * student.vocabulary * 4 * BUFFERS)}
-    if len(teachers) > 1 and "teacher logits" in whole:
-        found["teacher logits"] = whole["teacher logits"]
-    return found, max(sum(whole.values()) - sum(found.values()), 0)
