@@ -18,8 +18,10 @@ from stillroom.asking import copy_of, label, open_teacher
 from stillroom.checks import build_method
 from stillroom.engine.schedule import SHAPES
 from stillroom.recipe import Cut, Scratch, check
+from stillroom.rows import load_rows
+from stillroom.run import train_one
 from stillroom.store import Store
-from stillroom.students.open import new_model
+from stillroom.students.open import new_model, open_student
 from stillroom.students.truncate import keep_layers
 
 LLAMA = {

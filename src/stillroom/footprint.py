@@ -60,6 +60,13 @@ def pass_of(
         return None
 
 
+def with_answer(row: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """An encoded row of a language model with an answer of so many tokens in place of its own."""
+    start = next((place for place, trained in enumerate(row["trained"]) if trained), len(row["trained"]))
+    ids, length = [*row["input_ids"][:start], *[0] * tokens], start + tokens
+    return {**row, "input_ids": ids, "trained": [False] * start + [True] * tokens, "length": length}
+
+
 def _tensors(signals: Signals) -> list[Tensor]:
     found: list[Tensor] = []
 
@@ -132,6 +139,11 @@ def memory(
             terms["teacher signals"] = sum(one.out for one in asked)
             later = terms["student gradients"] + terms["student activations"] + sum(logits.values())
             terms["teacher activations"] = max(max(one.peak for one in asked) - terms["teacher signals"] - later, 0)
+    # The optimiser's step comes when nothing is left of the passes; Adam makes two tensors more of the weight at hand.
+    at_hand = 2 * student.largest * BYTES[recipe.student.dtype] if states == 2 else 0
+    spare = at_hand - terms["student activations"] - sum(logits.values()) - terms.get("teacher signals", 0)
+    if spare > 0:
+        terms["optimizer's step"] = spare
     return terms | logits
 
 

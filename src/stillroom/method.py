@@ -86,6 +86,8 @@ class Objective(nn.Module):
             so that it does not depend on how a batch was split.
         ask: set by the loop: the teacher's signals on any batch, for methods that ask about what `prepare` makes. What
             is put into ``batch.emitted`` is not asked for again.
+        writes: at most so many tokens the student writes an answer, where it is trained on no others; None where the
+            data's are trained on too.
         live_teacher: the teacher must be asked as training goes on (about answers just written, or for whole logits);
             no cache will do.
         takes_draws: its gradient is linear in the teacher's probabilities and it reads `Signals.drawn`, so ids drawn
@@ -106,6 +108,7 @@ class Objective(nn.Module):
     across_rows: ClassVar[bool] = False
     reads: tuple[str, ...] = ()
     same_tokenizer: bool = False
+    writes: int | None = None
     live_teacher: bool = False
     takes_draws: bool = False
     trains_teacher: bool = False

@@ -14,7 +14,7 @@ from typing import Any
 from stillroom.checks import agree, build_methods, check_group, check_labels
 from stillroom.engine.encoding import Counts, encode
 from stillroom.errors import UserError
-from stillroom.footprint import logits_memory, memory, pass_of
+from stillroom.footprint import logits_memory, memory, pass_of, with_answer
 from stillroom.labelling import of_distributions
 from stillroom.measuring import SUITES, check_suites
 from stillroom.method import Objective
@@ -42,12 +42,12 @@ class Sample:
     """Up to 1,000 rows of each source, as the student reads them.
 
     counts: what became of them. longest: the tokens of the longest row that is left. embeddings, scores: how many
-    vectors and scores a teacher would give for them. row: the longest itself.
+    vectors and scores a teacher would give for them. rows: encoded.
     """
 
     counts: Counts
     longest: int
-    row: dict[str, Any]
+    rows: list[dict[str, Any]]
     embeddings: int
     scores: int
 
@@ -138,7 +138,9 @@ def plan(recipe: Recipe) -> Plan:
     asked = recipe.teachers if main.needs.teacher else {}
     configs = {name: config_of(model.model, model.revision, model.kind or recipe.task) for name, model in asked.items()}
     teacher_sizes = [config_size(configs[name], model.kind or recipe.task) for name, model in asked.items()]
-    row, kind = sample.row, recipe.student.kind or recipe.task
+    kind = recipe.student.kind or recipe.task
+    as_trained = sample.rows if main.writes is None else [with_answer(row, main.writes) for row in sample.rows]
+    row = max(as_trained, key=lambda row: row["length"])
     own = pass_of(view, _made_smaller(recipe, config), kind, row, recipe, main.needs.student, learns=True)
     passes = [
         pass_of(teachers[name], configs[name], model.kind or recipe.task, row, recipe, main.needs.asked, learns=False)
@@ -161,12 +163,12 @@ def plan(recipe: Recipe) -> Plan:
             main,
             student,
             teacher_sizes,
-            sample.longest,
+            row["length"],
             own=own,
             asked=[one for one in passes if one is not None],
         ),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
-        saved=logits_memory(recipe, main, student, teacher_sizes, sample.longest)[1],
+        saved=logits_memory(recipe, main, student, teacher_sizes, row["length"])[1],
         warnings=warnings,
     )
 
@@ -251,7 +253,7 @@ def _sampled(rows: Rows, view: View) -> Sample:
     return Sample(
         counts=sum((counts for _, counts in parts), Counts()),
         longest=max(max(part["length"]) for part, _ in parts),
-        row=max(encoded, key=lambda row: row["length"]),
+        rows=encoded,
         embeddings=len({name for row in encoded for name in row.get("ids") or [row["id"]]}),
         scores=sum(len(row.get("candidates") or [0]) for row in encoded),
     )

@@ -23,7 +23,8 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class Size:
     """A model's numbers, from its configuration: 0 for what it does not have.
 
-    ``a_token`` are the parameters that work on a token, where not all of them do; None where they do.
+    ``a_token`` are the parameters that work on a token, where not all of them do; None where they do. ``largest`` is
+    the largest tensor of them.
     """
 
     parameters: int
@@ -34,6 +35,7 @@ class Size:
     classes: int
     shared_width: int = 0
     a_token: int | None = None
+    largest: int = 0
 
     @property
     def worked(self) -> int:
@@ -56,8 +58,10 @@ def config_size(config: Any, kind: str) -> Size:
     if issubclass(view := view_class(kind), LibraryView):
         return _library_size(view, config)
     text = config.get_text_config()
+    model = without_weights(config, kind)
     return Size(
-        parameters=_parameters(without_weights(config, kind)),
+        parameters=_parameters(model),
+        largest=_largest(model),
         layers=int(getattr(text, "num_hidden_layers", 0) or 0),
         width=int(getattr(text, "hidden_size", 0) or 0),
         heads=int(getattr(text, "num_attention_heads", 0) or 0),
@@ -74,6 +78,7 @@ def _library_size(view: type[LibraryView], config: dict[str, Any]) -> Size:
     main = config.get("parts", {}).get("encoder", config).get("arguments", {})
     return Size(
         parameters=_parameters(model),
+        largest=_largest(model),
         layers=int(main.get("num_layers", 0)),
         width=int(main.get("hidden_channels", 0)),
         heads=0,
@@ -93,6 +98,10 @@ def _parameters(module: torch.nn.Module) -> int:
     return sum({id(p): p.numel() for p in module.parameters()}.values())
 
 
+def _largest(module: torch.nn.Module) -> int:
+    return max((parameter.numel() for parameter in module.parameters()), default=0)
+
+
 def cut_size(config: Any, kind: str, cut: Cut) -> Size:
     """A model's numbers after the cut."""
     model, whole = without_weights(config, kind), config_size(config, kind)
@@ -109,7 +118,9 @@ def cut_size(config: Any, kind: str, cut: Cut) -> Size:
     parameters -= len(tables) * (whole.vocabulary - vocabulary) * whole.width
     if cut.embedding_size is not None:  # a table of that width and a projection in place of the whole table
         parameters += (vocabulary + whole.width) * cut.embedding_size + whole.width - vocabulary * whole.width
-    return replace(whole, parameters=parameters, layers=layers, vocabulary=vocabulary)
+    table = vocabulary * (cut.embedding_size or whole.width)
+    largest = table if whole.largest == whole.vocabulary * whole.width else whole.largest
+    return replace(whole, parameters=parameters, layers=layers, vocabulary=vocabulary, largest=largest)
 
 
 def static_size(static: Static, encoder: Size) -> Size:
@@ -128,4 +139,5 @@ def static_size(static: Static, encoder: Size) -> Size:
         vocabulary=vocabulary,
         classes=0,
         a_token=static.dimensions,
+        largest=vocabulary * static.dimensions,
     )

@@ -112,6 +112,7 @@ class GKD(Objective):
         self.divergence, self.temperature = jsd(beta), temperature
         self.lmbda, self.seq_kd, self.reward = lmbda, seq_kd, reward
         self.sampling_temperature, self.max_new_tokens = sampling_temperature, max_new_tokens
+        self.writes = max_new_tokens if lmbda == 1 else None
         self.weights = {"gkd": alpha, "policy": 1 - alpha, "reward": 0.0} if reward else {"gkd": 1.0}
         self.register_buffer("seed", torch.tensor(0))
         self.register_buffer("baseline", torch.tensor(0.0))
