@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from stillroom.checks import agree, build_methods, check_group, check_labels
@@ -106,8 +107,12 @@ class Plan:
         return state | {"memory_total": sum(self.memory.values())}
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, *, processes: int = 1) -> Plan:
     """Look a recipe over.
+
+    Args:
+        recipe: to be run.
+        processes: that it is launched as; the memory is that of one of them.
 
     Raises:
         UserError: it can't work; the message says why and what to do.
@@ -138,12 +143,14 @@ def plan(recipe: Recipe) -> Plan:
     asked = recipe.teachers if main.needs.teacher else {}
     configs = {name: config_of(model.model, model.revision, model.kind or recipe.task) for name, model in asked.items()}
     teacher_sizes = [config_size(configs[name], model.kind or recipe.task) for name, model in asked.items()]
-    kind = recipe.student.kind or recipe.task
     as_trained = sample.rows if main.writes is None else [with_answer(row, main.writes) for row in sample.rows]
     row = max(as_trained, key=lambda row: row["length"])
-    own = pass_of(view, _made_smaller(recipe, config), kind, row, recipe, main.needs.student, learns=True)
+    run = partial(pass_of, row=row, recipe=recipe, processes=processes)
+    own = run(
+        view, _made_smaller(recipe, config), recipe.student.kind or recipe.task, needs=main.needs.student, learns=True
+    )
     passes = [
-        pass_of(teachers[name], configs[name], model.kind or recipe.task, row, recipe, main.needs.asked, learns=False)
+        run(teachers[name], configs[name], model.kind or recipe.task, needs=main.needs.asked, learns=False)
         for name, model in asked.items()
     ]
     total = sum(len(source) for source in rows.train)
@@ -166,9 +173,10 @@ def plan(recipe: Recipe) -> Plan:
             row["length"],
             own=own,
             asked=[one for one in passes if one is not None],
+            processes=processes,
         ),
         cache_bytes=_cache_bytes(recipe, main, teacher_sizes, sample, rows, view),
-        saved=logits_memory(recipe, main, student, teacher_sizes, row["length"])[1],
+        saved=logits_memory(recipe, main, student, teacher_sizes, row["length"], processes)[1],
         warnings=warnings,
     )
 

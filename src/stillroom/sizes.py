@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from stillroom.engine.sharding import layers_of
 from stillroom.errors import UserError
 from stillroom.recipe import Cut, Static
 from stillroom.students.open import from_config
@@ -24,7 +25,8 @@ class Size:
     """A model's numbers, from its configuration: 0 for what it does not have.
 
     ``a_token`` are the parameters that work on a token, where not all of them do; None where they do. ``largest`` is
-    the largest tensor of them.
+    the largest tensor of them, ``layer`` a layer's parameters, and ``outside`` those that are in no layer (embeddings,
+    the head).
     """
 
     parameters: int
@@ -36,6 +38,8 @@ class Size:
     shared_width: int = 0
     a_token: int | None = None
     largest: int = 0
+    layer: int = 0
+    outside: int = 0
 
     @property
     def worked(self) -> int:
@@ -59,9 +63,12 @@ def config_size(config: Any, kind: str) -> Size:
         return _library_size(view, config)
     text = config.get_text_config()
     model = without_weights(config, kind)
+    whole, layer = _parameters(model), [_parameters(part) for part in layers_of(model)]
     return Size(
-        parameters=_parameters(model),
+        parameters=whole,
         largest=_largest(model),
+        layer=max(layer, default=0),
+        outside=whole - sum(layer),
         layers=int(getattr(text, "num_hidden_layers", 0) or 0),
         width=int(getattr(text, "hidden_size", 0) or 0),
         heads=int(getattr(text, "num_attention_heads", 0) or 0),

@@ -16,6 +16,9 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the recipe: train.steps=100. May be repeated.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="How many the run is launched as; the memory is that of one of them.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Check a recipe without loading a model: what is trained on, where the memory goes, what can't work."""
@@ -24,7 +27,7 @@ def command(
     from stillroom.recipe import read
 
     show_progress()
-    found = plan(read(recipe, set_ or []))
+    found = plan(read(recipe, set_ or []), processes=processes)
     if as_json:
         write_json(found.as_dict())
         return

@@ -19,6 +19,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def layers_of(module: nn.Module) -> list[nn.Module]:
+    """The repeated layers of a transformers model, which it keeps together (``_no_split_modules``), wherever it is."""
+    kinds = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+    return [part for part in module.modules() if type(part).__name__ in kinds]
+
+
 def shard(module: Module, device: torch.device) -> Module:
     """Share out a module's weights in place, each of its repeated layers by itself and the rest together.
 
@@ -26,15 +32,12 @@ def shard(module: Module, device: torch.device) -> Module:
     the backward pass; a loss that takes the head's weight finds it whole.
 
     Args:
-        module: on any device; its parts move to this process's own one after the other. Its layers are those that
-            transformers keeps together (``_no_split_modules``).
+        module: on any device; its parts move to this process's own one after the other.
         device: of this process.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    kinds = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
-    for part in list(module.modules()):
-        if type(part).__name__ in kinds:
-            fully_shard(part, mesh=mesh)
+    for part in layers_of(module):
+        fully_shard(part, mesh=mesh)
     fully_shard(module, mesh=mesh, reshard_after_forward=False)
     return module
 
