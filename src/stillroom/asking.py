@@ -118,7 +118,7 @@ def teacher_of(recipe: Recipe, teachers: dict[str, Opened], objective: Objective
 def _placed(model: Any, recipe: Recipe) -> Any:
     """A teacher on this process's device; shared out among the processes, where the recipe says so."""
     here = processes(recipe)
-    if not recipe.train.sharded or here.numprocesses == 1:
+    if not recipe.train.sharded or here.num_processes == 1:
         return model.to(here.device)
     return shard(copy.deepcopy(model).requires_grad_(False), here.device)
 
