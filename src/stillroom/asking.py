@@ -25,7 +25,7 @@ from stillroom.labelling import Encoded, Engine, Labeller, Task, in_process, kee
 from stillroom.method import Objective
 from stillroom.recipe import Model, Recipe
 from stillroom.rows import FOLDER, Rows, load_rows
-from stillroom.scale import on_ray
+from stillroom.scale import on_ray, with_workers
 from stillroom.store import Header, Store
 from stillroom.teachers import CachedTeacher, GroupTeacher, LearningTeacher, LocalTeacher, Teacher
 from stillroom.texts import keep_texts
@@ -48,6 +48,11 @@ def label(recipe: Recipe, *, engine: Literal["local", "ray"] = "local", workers:
     Raises:
         UserError: the method asks the teacher for nothing, or its signals can't be kept.
     """
+    with with_workers(workers or 0 if engine == "ray" else None):
+        return _label(recipe, engine, workers)
+
+
+def _label(recipe: Recipe, engine: str, workers: int | None) -> Path:
     objective = build_method(recipe.method)
     if any(source.steps for source in recipe.data.train) and not objective.needs.teacher:
         load_rows(recipe)

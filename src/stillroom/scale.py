@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from stillroom.errors import need
@@ -17,6 +19,24 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 PIECES = 4  # items that are handed out together: what is done again when a worker dies
+
+
+_workers: ContextVar[int | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def with_workers(number: int | None) -> Iterator[None]:
+    """Within it, language models that write rows do so on workers: so many, 0 for as many as there is room for."""
+    before = _workers.set(number)
+    try:
+        yield
+    finally:
+        _workers.reset(before)
+
+
+def workers_asked_for() -> int | None:
+    """How many workers `with_workers` asks for here; None for none."""
+    return _workers.get()
 
 
 class _Worker:
@@ -57,7 +77,8 @@ def on_ray(
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    numbers = ray.data.range(len(items), override_num_blocks=max(-(-len(items) // PIECES), 1))
+    pieces = max(-(-len(items) // PIECES), min(workers, len(items)), 1)
+    numbers = ray.data.range(len(items), override_num_blocks=pieces)
     worker: Any = _Worker  # Ray takes a class for its instances, which its types do not say
     made = numbers.map(
         worker,

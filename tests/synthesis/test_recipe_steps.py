@@ -173,6 +173,28 @@ def test_a_model_that_runs_here_writes_too(tmp_path, seeds):
     assert accounts[0]["remembered"] == 16 and accounts[0]["asked"] == 0
 
 
+def test_workers_write_what_one_process_does(tmp_path, seeds, monkeypatch):
+    """Half of the questions were answered before; workers answer the rest, in the same batches."""
+    pytest.importorskip("ray", reason="writing by workers needs ray: pip install 'stillroom[scale]'")
+    from tests.servers import make_tiny_llama
+
+    folder = make_tiny_llama(tmp_path / "tiny")
+    ask = {"model": str(folder), "prompt": "{topic}", "max_new_tokens": 4, "temperature": 1.0, "concurrency": 2}
+    chain = [{"generate": ask}, {"columns": {"prompt": "{topic}", "completion": "{reply}."}}]
+    alone = label(recipe(tmp_path, seeds, chain))
+    rows = load_rows(recipe(tmp_path, seeds, chain)).train[0]
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "workers"))
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(seeds.read_text().splitlines(keepends=True)[:4]))
+    label(recipe(tmp_path, few, chain, name="few"))
+    by_workers = label(recipe(tmp_path, seeds, chain, name="workers"), engine="ray", workers=2)
+    assert by_workers != alone
+    again = load_rows(recipe(tmp_path, seeds, chain, name="workers")).train[0]
+    assert again["id"] == rows["id"] and again["completion"] == rows["completion"]
+    (accounts,) = json.loads((tmp_path / "runs" / "workers" / "rows" / "accounts.json").read_text())
+    assert accounts[0]["kept"] == 8
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

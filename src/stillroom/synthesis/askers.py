@@ -5,15 +5,17 @@ A journal belongs to a model and a way of asking, not to a run: what one run pai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stillroom.synthesis.costs import Price
 from stillroom.synthesis.settings import Asked
 
 if TYPE_CHECKING:
-    from stillroom.synthesis.writers import FunctionWriter, Writer
+    from stillroom.synthesis.writers import FunctionWriter, Writer, Written
+    from stillroom.views.load import Opened
 
 
 def price_of_step(asked: Asked) -> Price | None:
@@ -65,19 +67,40 @@ def _silent(model: str) -> FunctionWriter:
 
 
 def _local(asked: Asked, ways: tuple[str, ...]) -> FunctionWriter:
-    """A language model that runs here as a writer; a batch's draws follow from its questions."""
+    """A language model that runs here, or on workers, as a writer."""
+    from stillroom.labelling import kept_at, weights_hash
+    from stillroom.scale import on_ray, workers_asked_for
+    from stillroom.synthesis.writers import FunctionWriter
+    from stillroom.views.load import open_model
+
+    opened, workers = open_model(asked.model, "language"), workers_asked_for()
+    who = weights_hash(opened.model)
+    many = None if workers is None else partial(on_ray, partial(_function, asked), workers=workers or None)
+    journal = kept_at("answers", asked.model, who, *ways).with_suffix(".jsonl")
+    settings = {"weights": who, "asked": list(ways)}
+    return FunctionWriter(
+        _function(asked, opened),
+        name=asked.model,
+        batch=asked.concurrency,
+        journal=journal,
+        settings=settings,
+        many=many,
+    )
+
+
+def _function(asked: Asked, opened: Opened | None = None) -> Callable[[list[Any]], list[Written]]:
+    """What answers a batch of conversations; its draws follow from its questions, wherever it is asked."""
     from stillroom.blocks.sampler import answers, stop_ids
     from stillroom.engine.loop import seed_all
-    from stillroom.labelling import kept_at, weights_hash
-    from stillroom.synthesis.writers import FunctionWriter, Written
+    from stillroom.synthesis.writers import Written
     from stillroom.views.base import digest
     from stillroom.views.causal_lm import CausalLM
     from stillroom.views.load import open_model
 
-    opened = open_model(asked.model, "language")
+    opened = opened or open_model(asked.model, "language")
     view, model = opened.view, opened.model.eval()
     assert isinstance(view, CausalLM)
-    stop, who = stop_ids(model, view.tokenizer), weights_hash(model)
+    stop = stop_ids(model, view.tokenizer)
 
     def write(conversations: list[Any]) -> list[Written]:
         prompts = [view.prompt({"messages": turns}) for turns in conversations]
@@ -101,6 +124,4 @@ def _local(asked: Asked, ways: tuple[str, ...]) -> FunctionWriter:
             for prompt, ids in zip(prompts, written, strict=True)
         ]
 
-    journal = kept_at("answers", asked.model, who, *ways).with_suffix(".jsonl")
-    settings = {"weights": who, "asked": list(ways)}
-    return FunctionWriter(write, name=asked.model, batch=asked.concurrency, journal=journal, settings=settings)
+    return write

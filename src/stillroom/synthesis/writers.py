@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stillroom.data.tables import batches
 from stillroom.errors import UserError
@@ -51,6 +51,14 @@ class Written:
     log_prob: float | None = None
 
 
+class _Open(NamedTuple):
+    """A question that has no answer yet."""
+
+    id: str
+    key: str
+    turns: Conversation
+
+
 class FunctionWriter:
     """A function of this process as a writer: batched, and resumable like an endpoint.
 
@@ -61,6 +69,8 @@ class FunctionWriter:
         journal: file for the answers. With it no answered prompt is put to the function again, also after a kill; at
             most one batch is lost.
         settings: what else the answers depend on, for the journal; values of JSON.
+        many: works through batches of conversations in the function's place, in their order (workers of Ray); None
+            calls the function with one after the other.
 
     Attributes:
         usage, failures, closed: as those of an `Endpoint`; a call of the function is one request for each prompt.
@@ -74,23 +84,24 @@ class FunctionWriter:
         batch: int = 16,
         journal: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        many: Callable[[Sequence[list[Conversation]]], Iterable[Sequence[str | Written | None]]] | None = None,
     ) -> None:
         if batch < 1:
             raise ValueError("a batch has at least one prompt")
-        self._function, self._batch = function, batch
+        self._function, self._batch, self._many = function, batch, many
         self.usage, self.failures, self.closed = Usage(), list[Failure](), ""
         self.journal = None if journal is None else Journal(journal, {"writer": name, "settings": dict(settings or {})})
 
     def complete(self, prompts: Iterable[Prompt], ids: Iterable[str]) -> Iterator[Answer]:
-        """Answers, those of the journal first in each batch.
+        """Answers, those of the journal first: of each batch, or of all where many batches are worked through at once.
 
         Raises:
             UserError: an id occurs twice.
             ValueError: the function gave another number of answers than it got prompts.
         """
-        seen = set[str]()
+        seen, waiting = set[str](), list[list[_Open]]()
         for batch in batches(zip(ids, prompts, strict=True), self._batch):
-            open_: list[tuple[str, str, Conversation]] = []
+            open_: list[_Open] = []
             for row_id, prompt in batch:
                 if row_id in seen:
                     raise UserError(f"the id {row_id!r} occurs twice; each row needs its own")
@@ -101,28 +112,33 @@ class FunctionWriter:
                     self.usage.add(from_journal=1)
                     yield Answer.of(row_id, known)
                 else:
-                    open_.append((row_id, key, turns))
-            if open_:
-                yield from self._ask(open_)
+                    open_.append(_Open(row_id, key, turns))
+            if open_ and self._many is None:
+                yield from self._take(open_, self._function([one.turns for one in open_]))
+            elif open_:
+                waiting.append(open_)
+        if self._many is not None and waiting:
+            asked = [[one.turns for one in open_] for open_ in waiting]
+            for open_, answers in zip(waiting, self._many(asked), strict=True):
+                yield from self._take(open_, answers)
 
-    def _ask(self, open_: list[tuple[str, str, Conversation]]) -> Iterator[Answer]:
-        answers = self._function([turns for _, _, turns in open_])
+    def _take(self, open_: list[_Open], answers: Sequence[str | Written | None]) -> list[Answer]:
         if len(answers) != len(open_):
             raise ValueError(f"the function got {len(open_)} prompts and gave {len(answers)} answers")
         given = []
-        for (row_id, key, _), answer in zip(open_, answers, strict=True):
+        for one, answer in zip(open_, answers, strict=True):
             self.usage.add(requests=1)
             if answer is None:
-                self.failures.append(Failure(row_id, "the function gave no answer"))
+                self.failures.append(Failure(one.id, "the function gave no answer"))
                 self.usage.add(failures=1)
                 continue
             body = _body(Written(answer) if isinstance(answer, str) else answer)
             if self.journal is not None:
-                self.journal.append(key, body)
-            known = Answer.of(row_id, body)
+                self.journal.append(one.key, body)
+            known = Answer.of(one.id, body)
             self.usage.add(answers=1, tokens_in=known.tokens_in or 0, tokens_out=known.tokens_out or 0)
             given.append(known)
-        yield from given
+        return given
 
     def close(self) -> None:
         """Let other processes use the journal."""
