@@ -173,7 +173,7 @@ SUITES: dict[str, Suite] = {
 # --- benches ----------------------------------------------------------------------------------------------------------
 
 
-def _recipe(smoke: bool, *, method: Any, against: list[Any], steps: int = 100, rate: float = 2e-4) -> dict[str, Any]:
+def _recipe(smoke: bool, *, method: Any, against: list[Any], steps: int = 70, rate: float = 2e-4) -> dict[str, Any]:
     return {
         "task": "bi-encoder",
         "teacher": {"model": teacher(), "cache": True},
