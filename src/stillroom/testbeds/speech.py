@@ -159,6 +159,7 @@ BENCHES: dict[str, Bench] = {
                 {"name": "ctc", "label": "inter-ctc", "inter": INTER},
                 {"name": OURS, "label": "final-only", "middle": False},
                 {"name": OURS, "label": "hard-labels", "soft": 0.0},
+                "untrained",
             ],
         ),
         suites=SUITES,
