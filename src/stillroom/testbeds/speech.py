@@ -40,7 +40,7 @@ STUDENT = {
     **{"final_dropout": 0.0, "layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0},
     **{"left_max_position_embeddings": 16, "right_max_position_embeddings": 8, "ctc_zero_infinity": True},
 }
-TEACHER_STEPS, START_STEPS, STEPS = 1200, 1500, 250
+TEACHER_STEPS, START_STEPS, STEPS = 1200, 3000, 250
 TEACHER_RATE, START_RATE, RATE = 3e-3, 4e-3, 2e-3
 INTER = 0.5  # weight of CTC in the middle
 KEPT = 8  # labels of the teacher's distribution
