@@ -79,7 +79,7 @@ def passed(
     Raises:
         Exception: the model asks for the content of a tensor, of which there is none.
     """
-    with FakeTensorMode() as mode, torch.set_grad_enabled(learns):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.set_grad_enabled(learns):
         _given_shapes(model).train(learns).requires_grad_(learns)
         batch: dict[str, Tensor] = {name: mode.from_tensor(value) for name, value in arguments.items()}
         living = _Living([*model.parameters(), *model.buffers(), *batch.values()])

@@ -40,7 +40,7 @@ def test_the_teacher_reads_and_is_not_asked_to_listen():
 def test_the_bench_runs(tmp_path):
     slug = "ctc-lm-distillation"
     systems = reproduce(slug, seeds=[0], smoke=True, folder=tmp_path)["systems"]
-    assert list(systems) == ["teacher", slug, "inter-ctc", "final-only", "hard-labels"]
+    assert list(systems) == ["teacher", slug, "inter-ctc", "final-only", "hard-labels", "untrained"]
     assert systems["teacher"]["values"] == [None]
     assert all(systems[name]["values"][0] > 0 for name in list(systems)[1:])
     sizes = {systems[name]["parameters"] for name in list(systems)[1:]}

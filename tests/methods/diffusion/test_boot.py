@@ -52,7 +52,7 @@ def run(view, method, student, teacher, rows=5):
 
 def test_the_clean_part_moves_as_ddim_does():
     """a_r y_r + s_r eps, with y_r by the update, is DDIM's own x_r, computed from its formula."""
-    path = Path(torch.linspace(0.99, 0.01, STEPS))
+    path = Path(torch.linspace(0.99, 0.01, STEPS, dtype=torch.float64))
     y, f, eps = torch.randn(3, 2, 1, 4, 4, dtype=torch.float64)
     t, r = torch.tensor([40, 63]), torch.tensor([30, 5])
     moved = y + path.gain(t, r, y) * (f - y)
