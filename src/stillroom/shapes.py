@@ -77,7 +77,7 @@ def passed(
         half: the type that autocast computes in, if it does.
 
     Raises:
-        Exception: the model asks for the content of a tensor, of which there is none.
+        RuntimeError: the model asks for the content of a tensor, of which there is none.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.set_grad_enabled(learns):
         _given_shapes(model).train(learns).requires_grad_(learns)
